@@ -1,0 +1,371 @@
+// Package policy is the configuration of imdsctl, the file imdsctl.yaml, as pure data and decisions: which accounts
+// and regions belong to the migration, how critical each account is, in which wave it goes, which hop limit a resource
+// gets, what is exempt and until when, what a gate asks for and how long a step bakes.
+//
+// It owns the file's format. One table (table.go) names every key with its type, default and meaning, and drives the
+// parser, the published JSON schema and the reference in docs/configuration.md. The package may not read files, call
+// anything or know the time: bytes come in with the name they were read from, and `now` is an argument.
+//
+// Parse either gives a whole, valid configuration or every problem it found, each with file, line and column; there is
+// no half-read configuration. A Config is a value to read: nothing here changes one after Parse, so it is safe for many
+// goroutines.
+package policy
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/imdsctl/imdsctl/internal/fleet"
+)
+
+// Config is the whole effective configuration: what the file says, and the default of everything it does not say.
+type Config struct {
+	// Version is the version of the file's format, always 1.
+	Version      int
+	Organization Organization
+	Accounts     []Account
+	Criticality  CriticalityPolicy
+	// Waves is never empty and in order: the first wave goes first.
+	Waves      []Wave
+	Evidence   Evidence
+	HopLimit   HopLimit
+	Exceptions []Exception
+	Overrides  []Override
+	Gates      Gates
+	Bake       Bake
+	Rollout    Rollout
+	Stack      Stack
+	Targets    Targets
+	// OwnHosts are the ids of the instances imdsctl runs on.
+	OwnHosts []string
+	Limits   Limits
+}
+
+// Discovery says where the list of accounts comes from.
+type Discovery string
+
+// Ways of finding accounts.
+const (
+	// DiscoverOrganizations lists the accounts of the organization.
+	DiscoverOrganizations Discovery = "organizations"
+	// DiscoverList takes the accounts named under `accounts`.
+	DiscoverList Discovery = "list"
+	// DiscoverSelf takes the account of the credentials.
+	DiscoverSelf Discovery = "self"
+)
+
+// Organization says which accounts and regions are looked at, and as whom.
+type Organization struct {
+	// Partition is empty for the one the credentials belong to.
+	Partition fleet.Partition
+	Discover  Discovery
+	// ManagementRole is the ARN of a role that may list the accounts; empty means that the credentials may.
+	ManagementRole string
+	Role           Role
+	// Regions are asked for by name; empty means every region an account has enabled.
+	Regions        []fleet.Region
+	ExcludeRegions []fleet.Region
+}
+
+// Role says how imdsctl enters an account. Use ARN to fill in the account.
+type Role struct {
+	// Read and Write are a role's name (with its path, if it has one) or an ARN, which may hold "{account}". Empty means
+	// the credentials themselves.
+	Read, Write string
+	ExternalID  string
+	SessionName string
+	// Duration of a session, 15 minutes to 12 hours; AWS caps it at one hour where the credentials are a role's.
+	Duration time.Duration
+}
+
+// Account is one account the file names.
+type Account struct {
+	ID   fleet.AccountID
+	Name string
+	// Criticality is empty where the rules decide.
+	Criticality Criticality
+	Tags        map[string]string
+	// Skip is why the account is left out; empty means that it is not.
+	Skip  string
+	Where string
+}
+
+// Criticality grades how much harm a broken account does.
+type Criticality string
+
+// Criticalities, from the one that goes first to the one that goes last.
+const (
+	Low      Criticality = "low"
+	Medium   Criticality = "medium"
+	High     Criticality = "high"
+	Critical Criticality = "critical"
+)
+
+// Criticalities lists all of them, least critical first.
+func Criticalities() []Criticality { return []Criticality{Low, Medium, High, Critical} }
+
+// Rank is the position in Criticalities: 0 for low, 3 for critical, -1 for anything else.
+func (c Criticality) Rank() int { return slices.Index(Criticalities(), c) }
+
+// CriticalityPolicy grades accounts: the account's own entry first, then the first rule that matches, then Default.
+type CriticalityPolicy struct {
+	Default Criticality
+	Rules   []CriticalityRule
+}
+
+// CriticalityRule gives every account it matches the same criticality.
+type CriticalityRule struct {
+	Match AccountMatch
+	Value Criticality
+	Where string
+}
+
+// Wave is a group of accounts that migrate together, after the wave before it has finished.
+type Wave struct {
+	Name        string
+	Criticality []Criticality
+	// Accounts belong to this wave whatever their criticality.
+	Accounts []fleet.AccountID
+	// Approval asks a person to approve the wave before it starts.
+	Approval bool
+	Where    string
+}
+
+// Evidence says how much observation a verdict of "ready" needs.
+type Evidence struct {
+	// Window is the time looked back on.
+	Window time.Duration
+	// Period is the length of one datapoint: 5 minutes or 1 hour.
+	Period time.Duration
+	// MinCoverage is the least share of the window's periods that must have a datapoint, above 0 to 1.
+	MinCoverage float64
+	// RequireBoot asks for a boot inside the evidence.
+	RequireBoot bool
+}
+
+// KeepHopLimit, as a hop limit, leaves each resource the one it has.
+const KeepHopLimit = 0
+
+// HopLimit chooses the hop limit a resource gets.
+type HopLimit struct {
+	// Default is 1 to 64, or KeepHopLimit.
+	Default int
+	Rules   []HopLimitRule
+}
+
+// HopLimitRule gives the resources it matches a hop limit, 1 to 64 or KeepHopLimit.
+type HopLimitRule struct {
+	Match Match
+	Value int
+	Where string
+}
+
+// Exception keeps imdsctl from writing the resources it matches, until it expires.
+type Exception struct {
+	Match  Match
+	Owner  string
+	Reason string
+	// Expires is the last day on which the exception holds, UTC.
+	Expires Date
+	// Where is the position of the entry, "imdsctl.yaml:12:5"; ExpiresAt that of its date.
+	Where, ExpiresAt string
+}
+
+// Override is a person's decision to enforce v2 on resources though v1 calls were seen, or cannot be seen.
+type Override struct {
+	Match  Match
+	Owner  string
+	Reason string
+	Where  string
+}
+
+// Gates say what must hold after a step before the next may start.
+type Gates struct {
+	// MaxRejected is the highest sum of MetadataNoTokenRejected that passes.
+	MaxRejected int
+	// StatusChecks asks for passing instance status checks.
+	StatusChecks bool
+	Heartbeat    Heartbeat
+	// Delay is how long CloudWatch takes to show a datapoint.
+	Delay time.Duration
+}
+
+// Heartbeat is the metric whose freshness tells "no rejected call" from "no metrics at all".
+type Heartbeat string
+
+// Heartbeats.
+const (
+	HeartbeatCPU  Heartbeat = "cpu"
+	HeartbeatNone Heartbeat = "none"
+)
+
+// Bake is how long a step is watched, by the criticality of its account.
+type Bake struct{ Low, Medium, High, Critical time.Duration }
+
+// FailureMode says what a failed stack does to the rest of its wave.
+type FailureMode string
+
+// Failure modes.
+const (
+	// Halt starts no further stack once the wave's budget is spent; those already running finish.
+	Halt FailureMode = "halt"
+	// Continue goes on with the wave's other stacks, and halts before the next wave.
+	Continue FailureMode = "continue"
+)
+
+// Rollout says how fast changes are made and how many failures are borne.
+type Rollout struct {
+	// Canary is the number of instances of a stack that are changed and watched before the others.
+	Canary int
+	// MaxInFlight is the number of changes of one stack that may be open at a time.
+	MaxInFlight int
+	// Concurrency is the number of stacks of a wave that run at a time.
+	Concurrency int
+	MaxFailures FailureBudget
+	OnFailure   FailureMode
+}
+
+// FailureBudget is the number of failures that are borne without halting.
+type FailureBudget struct {
+	// Stack counts failed changes in one stack; Wave counts failed stacks in one wave.
+	Stack, Wave int
+}
+
+// Stack says how instances without an Auto Scaling group are grouped into stacks.
+type Stack struct {
+	// CloudFormation groups by the tag aws:cloudformation:stack-name.
+	CloudFormation bool
+	// Tag is the key of a tag whose value names the stack; empty for none.
+	Tag string
+}
+
+// Targets says what a plan may change.
+type Targets struct{ Instances, Templates, AccountDefaults bool }
+
+// Limits hold imdsctl below the API limits of AWS.
+type Limits struct {
+	// Safety is the share of each limit that imdsctl uses, above 0 to 1; the rest stays for everybody else.
+	Safety float64
+	// Actions overrides the documented limits, by IAM's name of the call.
+	Actions map[string]Bucket
+}
+
+// Bucket is a token bucket: Burst calls at once, and Refill calls a second after that.
+type Bucket struct {
+	Burst  int
+	Refill float64
+}
+
+// Date is a calendar day, UTC. The zero Date is no day.
+type Date struct{ start time.Time }
+
+// ParseDate reads "2006-01-02".
+func ParseDate(s string) (Date, error) {
+	t, err := time.Parse(time.DateOnly, s)
+	if err != nil {
+		return Date{}, fmt.Errorf("date %q: want a day that exists, as YYYY-MM-DD", s)
+	}
+	return Date{t}, nil
+}
+
+// String gives "2006-01-02", or "" for no day.
+func (d Date) String() string {
+	if d.start.IsZero() {
+		return ""
+	}
+	return d.start.Format(time.DateOnly)
+}
+
+// End is the first instant after the day.
+func (d Date) End() time.Time { return d.start.AddDate(0, 0, 1) }
+
+// MarshalText makes a date a JSON string.
+func (d Date) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
+
+// UnmarshalText reads what MarshalText wrote.
+func (d *Date) UnmarshalText(b []byte) (err error) {
+	if len(b) == 0 {
+		*d = Date{}
+		return nil
+	}
+	*d, err = ParseDate(string(b))
+	return err
+}
+
+// Names of the roles that `imdsctl roles` prints, taken where accounts are entered and the file names no role.
+const (
+	DefaultReadRole  = "imdsctl-read"
+	DefaultWriteRole = "imdsctl-write"
+)
+
+// Default is the configuration of an empty file.
+func Default() *Config {
+	c := written()
+	c.complete()
+	return c
+}
+
+// written is the configuration before complete: the defaults that depend on nothing else.
+func written() *Config {
+	return &Config{
+		Version:      1,
+		Organization: Organization{Role: Role{SessionName: "imdsctl", Duration: time.Hour}},
+		Criticality:  CriticalityPolicy{Default: Medium},
+		Evidence:     Evidence{Window: 14 * day, Period: time.Hour, MinCoverage: 0.95, RequireBoot: true},
+		Gates:        Gates{StatusChecks: true, Heartbeat: HeartbeatCPU, Delay: 5 * time.Minute},
+		Bake:         Bake{Low: 30 * time.Minute, Medium: 2 * time.Hour, High: 6 * time.Hour, Critical: 24 * time.Hour},
+		Rollout:      Rollout{Canary: 1, MaxInFlight: 20, Concurrency: 4, OnFailure: Halt},
+		Stack:        Stack{CloudFormation: true},
+		Targets:      Targets{Instances: true, Templates: true, AccountDefaults: true},
+		Limits:       Limits{Safety: 0.5},
+	}
+}
+
+// complete fills in the defaults that depend on what the file says.
+func (c *Config) complete() {
+	o := &c.Organization
+	if o.Discover == "" {
+		switch {
+		case len(c.Accounts) > 0 && o.ManagementRole == "":
+			o.Discover = DiscoverList
+		case o.ManagementRole != "" || o.Role.Read != "":
+			o.Discover = DiscoverOrganizations
+		default:
+			o.Discover = DiscoverSelf
+		}
+	}
+	if o.Discover != DiscoverSelf {
+		if o.Role.Read == "" {
+			o.Role.Read = DefaultReadRole
+		}
+		if o.Role.Write == "" {
+			o.Role.Write = DefaultWriteRole
+		}
+	}
+	if len(c.Waves) == 0 {
+		for _, k := range Criticalities() {
+			c.Waves = append(c.Waves, Wave{Name: string(k), Criticality: []Criticality{k}})
+		}
+	}
+}
+
+// JSON is the effective configuration in the file's own keys, without positions. It is canonical (keys sorted, values
+// in one spelling), is itself a valid configuration file, and parses to an equal configuration.
+func (c *Config) JSON() []byte {
+	b, err := json.Marshal(root(c).canonical())
+	if err != nil { // only maps, lists, strings, booleans and finite numbers get here
+		panic(err)
+	}
+	return b
+}
+
+// Digest is the hexadecimal SHA-256 of JSON: two files that mean the same have the same digest, whatever their
+// comments, order and spelling.
+func (c *Config) Digest() string {
+	sum := sha256.Sum256(c.JSON())
+	return hex.EncodeToString(sum[:])
+}
