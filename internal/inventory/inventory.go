@@ -1,0 +1,227 @@
+// Package inventory is what was found: the resources of a fleet as one scan saw them, how they hang together, and — just
+// as much a part of it — what could not be read.
+//
+// It owns the shape of a snapshot. It does not know how a resource is listed, stored or judged, and it reads no clock.
+package inventory
+
+import (
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/imdsctl/imdsctl/internal/fleet"
+)
+
+// Names of the kinds that other pure packages reason about. A kind's folder owns everything else about it.
+const (
+	KindInstance        = "ec2-instance"
+	KindLaunchTemplate  = "launch-template"
+	KindAutoScaling     = "auto-scaling-group"
+	KindAccountDefaults = "account-defaults"
+)
+
+// Status is whether a resource that runs is running.
+type Status string
+
+// Statuses. A resource that does not run (a template, a group, a default) has none.
+const (
+	StatusRunning    Status = "running"
+	StatusStopped    Status = "stopped" // stopping and hibernated included: it can start again
+	StatusPending    Status = "pending"
+	StatusTerminated Status = "terminated" // shutting-down included: it is evidence, never a target
+)
+
+// Resource is one resource as it was read.
+type Resource struct {
+	Ref  fleet.Ref `json:"ref"`
+	Name string    `json:"name,omitempty"`
+	// Status is empty for what does not run.
+	Status Status `json:"status,omitempty"`
+	// Launched is the last launch or start (EC2 moves LaunchTime at each start); zero where unknown.
+	Launched time.Time `json:"launched,omitzero"`
+	// State is the kind's own canonical document: what is compared before a write and restored by a rollback.
+	State fleet.State `json:"state"`
+	// Launch holds what future launches are told, by selector: for a launch template each version that was read, by number.
+	// It is immutable content, hence not part of State.
+	Launch map[string]fleet.Options `json:"launch,omitempty"`
+	Tags   map[string]string        `json:"tags,omitempty"`
+	Owner  fleet.Owner              `json:"owner,omitzero"`
+	Links  []Link                   `json:"links,omitempty"`
+	// Attrs describe and never decide a comparison: image, instance type, profile.
+	Attrs map[string]string `json:"attrs,omitempty"`
+	// Settling means that AWS has accepted a change of State and not finished it.
+	Settling bool `json:"settling,omitempty"`
+}
+
+// Attribute names.
+const (
+	AttrImage        = "image"
+	AttrInstanceType = "instance-type"
+	AttrProfile      = "instance-profile" // ARN
+	AttrManagedBy    = "managed-by"       // account defaults: "account" or "declarative-policy"
+	AttrPlatform     = "platform"
+	AttrPublicIP     = "public-ip"
+	AttrDesired      = "desired-capacity"
+)
+
+// Relation names how one resource hangs on another.
+type Relation string
+
+// Relations.
+const (
+	// MemberOf: an instance belongs to a group.
+	MemberOf Relation = "member-of"
+	// LaunchedFrom: an instance was launched from a template; Selector is the version's number.
+	LaunchedFrom Relation = "launched-from"
+	// LaunchesFrom: a group or fleet will launch from a template; Selector is "$Default", "$Latest" or a number.
+	LaunchesFrom Relation = "launches-from"
+)
+
+// Selectors of a template version that move by themselves.
+const (
+	SelectDefault = "$Default"
+	SelectLatest  = "$Latest"
+)
+
+// Link ties a resource to another.
+type Link struct {
+	Relation Relation  `json:"relation"`
+	To       fleet.Ref `json:"to"`
+	Selector string    `json:"selector,omitempty"`
+	// Field names the field of this resource's State that holds the selector, so that a plan can pin a consumer without
+	// knowing its kind. Empty where it cannot be written.
+	Field string `json:"field,omitempty"`
+}
+
+// Link gives the first link of the relation, if there is one.
+func (r *Resource) Link(relation Relation) (Link, bool) {
+	i := slices.IndexFunc(r.Links, func(l Link) bool { return l.Relation == relation })
+	if i < 0 {
+		return Link{}, false
+	}
+	return r.Links[i], true
+}
+
+// State fields of a launch template: its two moving pointers. Its versions are immutable and stand in Resource.Launch.
+const (
+	FieldDefaultVersion = "DefaultVersion"
+	FieldLatestVersion  = "LatestVersion"
+)
+
+// ResolveVersion turns a selector into the version number that template would launch now; "" where it cannot be known.
+func ResolveVersion(template *Resource, selector string) string {
+	switch selector {
+	case "", SelectDefault:
+		return template.State[FieldDefaultVersion]
+	case SelectLatest:
+		return template.State[FieldLatestVersion]
+	}
+	if _, err := strconv.ParseInt(selector, 10, 64); err != nil {
+		return ""
+	}
+	return selector
+}
+
+// ScopeStatus is how the reading of one scope ended.
+type ScopeStatus string
+
+// Scope statuses.
+const (
+	// ScopeComplete: all pages were read; what is absent does not exist.
+	ScopeComplete ScopeStatus = "complete"
+	// ScopeGap: some or all could not be read; what is absent is unknown.
+	ScopeGap ScopeStatus = "gap"
+	// ScopeDisabled: the account has not enabled the region, so nothing can run there. It is shown, and is a gap only
+	// where the region was asked for by name.
+	ScopeDisabled ScopeStatus = "region-disabled"
+)
+
+// Scope is one thing a scan set out to read: a kind (or an evidence source) in a place. A scope of the kind "" is the
+// place itself, for a place that could not be entered at all.
+type Scope struct {
+	Place     fleet.Place      `json:"place"`
+	Kind      string           `json:"kind,omitempty"`
+	Status    ScopeStatus      `json:"status"`
+	Class     fleet.ErrorClass `json:"class,omitempty"`
+	Detail    string           `json:"detail,omitempty"`
+	Resources int              `json:"resources"`
+	At        time.Time        `json:"at"`
+}
+
+// Account is what is known of one account of the organization.
+type Account struct {
+	Partition fleet.Partition   `json:"partition"`
+	ID        fleet.AccountID   `json:"id"`
+	Name      string            `json:"name,omitempty"`
+	OU        string            `json:"ou,omitempty"` // path from the root: "Production/Payments"
+	Tags      map[string]string `json:"tags,omitempty"`
+	// Status is Organizations' word (ACTIVE, SUSPENDED, …); empty where it was not asked.
+	Status string `json:"status,omitempty"`
+}
+
+// Snapshot is everything known of one place. Lineage never leaves a place, so that a fleet of any size is judged and
+// planned one place at a time.
+type Snapshot struct {
+	Place   fleet.Place
+	Account Account
+	Scan    int64
+	Taken   time.Time
+	// Resources are sorted by Ref. Terminated instances that left evidence inside the window are among them.
+	Resources []Resource
+	// Scopes says what was read completely and what was not.
+	Scopes []Scope
+}
+
+// Index finds resources by reference and consumers by what they launch from.
+type Index struct {
+	byRef     map[fleet.Ref]*Resource
+	consumers map[fleet.Ref][]Consumer
+	members   map[fleet.Ref][]*Resource
+}
+
+// Consumer is a resource that launches from another, with the link that says how.
+type Consumer struct {
+	Resource *Resource
+	Link     Link
+}
+
+// NewIndex indexes the snapshot's resources; it keeps pointers into them.
+func NewIndex(s *Snapshot) *Index {
+	ix := &Index{
+		byRef:     make(map[fleet.Ref]*Resource, len(s.Resources)),
+		consumers: map[fleet.Ref][]Consumer{},
+		members:   map[fleet.Ref][]*Resource{},
+	}
+	for i := range s.Resources {
+		r := &s.Resources[i]
+		ix.byRef[r.Ref] = r
+		for _, l := range r.Links {
+			switch l.Relation {
+			case LaunchesFrom:
+				ix.consumers[l.To] = append(ix.consumers[l.To], Consumer{r, l})
+			case MemberOf, LaunchedFrom:
+				ix.members[l.To] = append(ix.members[l.To], r)
+			}
+		}
+	}
+	return ix
+}
+
+// Resource finds a resource; nil where the snapshot has none.
+func (ix *Index) Resource(ref fleet.Ref) *Resource { return ix.byRef[ref] }
+
+// Consumers lists who will launch from ref, in the snapshot's order.
+func (ix *Index) Consumers(ref fleet.Ref) []Consumer { return ix.consumers[ref] }
+
+// Members lists the instances that belong to a group or were launched from a template, in the snapshot's order.
+func (ix *Index) Members(ref fleet.Ref) []*Resource { return ix.members[ref] }
+
+// Gap finds the scope that keeps kind from being known completely in this place, if any.
+func (s *Snapshot) Gap(kind string) (Scope, bool) {
+	for _, sc := range s.Scopes {
+		if (sc.Kind == kind || sc.Kind == "") && sc.Status == ScopeGap {
+			return sc, true
+		}
+	}
+	return Scope{}, false
+}
