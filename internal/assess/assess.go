@@ -1,0 +1,187 @@
+package assess
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/imdsctl/imdsctl/internal/evidence"
+	"github.com/imdsctl/imdsctl/internal/fleet"
+	"github.com/imdsctl/imdsctl/internal/inventory"
+	"github.com/imdsctl/imdsctl/internal/policy"
+)
+
+// Input is one place with all that is known of it.
+type Input struct {
+	Snapshot *inventory.Snapshot
+	// Evidence holds the windows of each subject, all over the same span.
+	Evidence map[fleet.Ref][]*evidence.Window
+	// EvidenceGap says why evidence is missing as a whole, where a source could not be read; nil otherwise.
+	EvidenceGap *inventory.Scope
+	// Span is the window that evidence was asked for.
+	Span   evidence.Span
+	Policy *policy.Config
+	Now    time.Time
+}
+
+// Report holds the verdicts of one place.
+type Report struct {
+	Place    fleet.Place
+	Index    *inventory.Index
+	verdicts map[fleet.Ref]*Verdict
+	order    []fleet.Ref
+	Defaults fleet.Options // the account's defaults for this region
+}
+
+// Verdict finds the verdict on a resource; nil where none was judged.
+func (r *Report) Verdict(ref fleet.Ref) *Verdict { return r.verdicts[ref] }
+
+// All lists the verdicts in the order of the snapshot's resources.
+func (r *Report) All() []*Verdict {
+	out := make([]*Verdict, len(r.order))
+	for i, ref := range r.order {
+		out[i] = r.verdicts[ref]
+	}
+	return out
+}
+
+// Place judges every resource of one place: instances by the evidence of their lineage, templates and groups by those who
+// launch through them, the account default by all that would inherit it.
+func Place(in Input) *Report {
+	j := &judge{in: in, index: inventory.NewIndex(in.Snapshot), bases: map[fleet.Ref]*Basis{},
+		report: &Report{Place: in.Snapshot.Place, verdicts: map[fleet.Ref]*Verdict{}}}
+	j.report.Index = j.index
+	if d := j.defaults(); d != nil {
+		j.report.Defaults = d.State.Options()
+	}
+	// Each pass rests on the one before: a group on its instances, a template on its groups, the default on all.
+	for _, pass := range []struct {
+		kind  string
+		judge func(*inventory.Resource) *Verdict
+	}{
+		{inventory.KindInstance, j.instance},
+		{inventory.KindAutoScaling, j.group},
+		{inventory.KindLaunchTemplate, j.template},
+		{inventory.KindAccountDefaults, j.accountDefaults},
+	} {
+		for i := range in.Snapshot.Resources {
+			r := &in.Snapshot.Resources[i]
+			if r.Ref.Kind != pass.kind || r.Status == inventory.StatusTerminated {
+				continue
+			}
+			j.report.verdicts[r.Ref] = pass.judge(r)
+			j.report.order = append(j.report.order, r.Ref)
+		}
+	}
+	slices.SortFunc(j.report.order, fleet.Ref.Compare)
+	return j.report
+}
+
+type judge struct {
+	in     Input
+	index  *inventory.Index
+	report *Report
+	bases  map[fleet.Ref]*Basis
+}
+
+func facts(r *inventory.Resource) policy.ResourceFacts {
+	return policy.ResourceFacts{Ref: r.Ref, Name: r.Name, Tags: r.Tags}
+}
+
+// instance judges one instance. What is settled (done, exempt, owned by a service) comes before what is observed.
+func (j *judge) instance(r *inventory.Resource) *Verdict {
+	v := &Verdict{Ref: r.Ref, Basis: j.basis(j.lineage(r))}
+	if j.settled(v, r, r.State.Options()) {
+		return v
+	}
+	v.Want = j.want(r, r.State.Options())
+	j.observed(v, r, j.own(r))
+	if r.Status != inventory.StatusRunning && v.Status == Ready {
+		v.add(CodeNotRunning, "it is "+string(r.Status)+"; its group's history speaks for it")
+	}
+	return v
+}
+
+// settled sets the verdict where evidence is not asked: exempt, an endpoint that is off, tokens required, a service's own.
+func (j *judge) settled(v *Verdict, r *inventory.Resource, o fleet.Options) bool {
+	exception, state, found := j.in.Policy.Exempt(facts(r), j.in.Now)
+	switch {
+	case found && state == policy.ExceptionActive:
+		v.set(Exempt, CodeException, fmt.Sprintf("exception of %s until %s: %s", exception.Owner, exception.Expires, exception.Reason))
+	case o.Endpoint == fleet.Disabled:
+		v.set(Done, CodeEndpointDisabled, "the metadata endpoint is disabled; it is never written")
+	case o.Tokens == fleet.TokensRequired:
+		v.set(Done, CodeRequired, "tokens are required already")
+		if v.Basis.Rejected > 0 {
+			v.add(CodeRejected, fmt.Sprintf("%s v1 calls were refused, the last after %s", count(v.Basis.Rejected), stamp(v.Basis.LastRejected)))
+		}
+	case found && state == policy.ExceptionExpired:
+		v.set(Blocked, CodeExceptionExpired, fmt.Sprintf("the exception of %s expired after %s: renew it or remove it", exception.Owner, exception.Expires))
+	case r.Owner.Managed:
+		v.set(Blocked, CodeManaged, "operated by "+r.Owner.String()+": change it through its owner")
+	default:
+		return false
+	}
+	return true
+}
+
+// observed judges by evidence alone. Order matters: a v1 call blocks whatever else is missing; a gap is unknown, never ready.
+func (j *judge) observed(v *Verdict, r *inventory.Resource, own *Basis) {
+	b, e := v.Basis, j.in.Policy.Evidence
+	switch {
+	case b.Calls > 0:
+		j.blocked(v, r, own)
+	case j.in.EvidenceGap != nil:
+		v.set(Unknown, CodeGap, fmt.Sprintf("CloudWatch could not be read (%s): %s", j.in.EvidenceGap.Class, j.in.EvidenceGap.Detail))
+	case b.Covered == 0:
+		v.set(Unknown, CodeNoEvidence, fmt.Sprintf("no datapoint of MetadataNoToken in %s", span(j.in.Span)))
+	case b.Coverage() < e.MinCoverage:
+		v.set(Unknown, CodeNotCovered, fmt.Sprintf("only %d of %d periods are covered (%.1f %%, %.1f %% needed)", b.Covered, b.Periods, 100*b.Coverage(), 100*e.MinCoverage))
+	case e.RequireBoot && b.Boots == 0:
+		v.set(Unknown, CodeNoBoot, "nothing of this lineage booted inside the evidence: what runs at boot was not seen")
+	default:
+		v.set(Ready, CodeCovered, fmt.Sprintf("no v1 call in %d of %d periods since %s, %s seen",
+			b.Covered, b.Periods, stamp(b.Start), plural(b.Boots, "boot")))
+	}
+}
+
+// blocked states who called, and lets a person's override turn the verdict.
+func (j *judge) blocked(v *Verdict, r *inventory.Resource, own *Basis) {
+	b := v.Basis
+	if own != nil && own.Calls > 0 {
+		v.set(Blocked, CodeV1Calls, fmt.Sprintf("%s v1 calls, the last after %s", count(own.Calls), stamp(own.LastCall)))
+	} else {
+		v.set(Blocked, CodeLineageV1Calls, fmt.Sprintf("%s v1 calls in its lineage %s %s, the last after %s",
+			count(b.Calls), b.Lineage.Kind, b.Lineage.ID, stamp(b.LastCall)))
+	}
+	if o, ok := j.in.Policy.OverrideFor(facts(r)); ok {
+		v.Status = Ready
+		v.Override = o.Owner + ": " + o.Reason
+		v.add(CodeOverride, fmt.Sprintf("%s accepts them: %s", o.Owner, o.Reason))
+	}
+}
+
+// want is what a resource should say: tokens required, and the hop limit a rule gives it.
+func (j *judge) want(r *inventory.Resource, now fleet.Options) fleet.Options {
+	w := fleet.Options{Tokens: fleet.TokensRequired}
+	if n, _ := j.in.Policy.HopLimitFor(facts(r)); n != policy.KeepHopLimit && n != now.HopLimit {
+		w.HopLimit = n
+	}
+	return w
+}
+
+func (j *judge) defaults() *inventory.Resource {
+	for i := range j.in.Snapshot.Resources {
+		if r := &j.in.Snapshot.Resources[i]; r.Ref.Kind == inventory.KindAccountDefaults {
+			return r
+		}
+	}
+	return nil
+}
+
+func (v *Verdict) set(s Status, c Code, text string) {
+	v.Status = s
+	v.Reasons = append(v.Reasons, Reason{c, text})
+}
+
+func (v *Verdict) add(c Code, text string) { v.Reasons = append(v.Reasons, Reason{c, text}) }

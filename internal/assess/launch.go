@@ -1,0 +1,215 @@
+package assess
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/imdsctl/imdsctl/internal/fleet"
+	"github.com/imdsctl/imdsctl/internal/inventory"
+)
+
+// launchOptions is what a template version says by itself; ok is false where the version was not read.
+func launchOptions(template *inventory.Resource, selector string) (version string, o fleet.Options, ok bool) {
+	version = inventory.ResolveVersion(template, selector)
+	o, ok = template.Launch[version]
+	return version, o, ok
+}
+
+// group judges an Auto Scaling group: done where all its launches require tokens, else by the evidence of its members.
+func (j *judge) group(r *inventory.Resource) *Verdict {
+	v := &Verdict{Ref: r.Ref, Basis: j.basis(r.Ref)}
+	effective, unresolved := j.effective(r)
+	v.Effective = effective
+	if j.settled(v, r, effective) {
+		return v
+	}
+	if unresolved != "" {
+		v.set(Unknown, CodeUnresolved, unresolved)
+		return v
+	}
+	v.Want = j.want(r, effective)
+	j.observed(v, r, nil)
+	// A member that may not be changed keeps its group's launches as they are.
+	for _, m := range j.index.Members(r.Ref) {
+		if mv := j.report.verdicts[m.Ref]; mv != nil && (mv.Status == Exempt || mv.Status == Blocked) && v.Status == Ready {
+			v.Status = Blocked
+			v.add(CodeConsumers, fmt.Sprintf("its instance %s is %s: %s", m.Ref.ID, mv.Status, mv.Why()))
+			break
+		}
+	}
+	return v
+}
+
+// effective is the weakest setting among all launches of a group: what its templates say, over the account's default. An
+// AMI that requires tokens can only make a launch stricter, so leaving it out never calls an optional launch required.
+func (j *judge) effective(r *inventory.Resource) (o fleet.Options, unresolved string) {
+	found := false
+	for _, l := range r.Links {
+		if l.Relation != inventory.LaunchesFrom {
+			continue
+		}
+		template := j.index.Resource(l.To)
+		if template == nil {
+			return o, fmt.Sprintf("its template %s was not read", l.To.ID)
+		}
+		version, said, ok := launchOptions(template, l.Selector)
+		if !ok {
+			return o, fmt.Sprintf("version %s (%s) of its template %s was not read", l.Selector, version, l.To.ID)
+		}
+		said = said.Over(j.report.Defaults)
+		if !found || closed(o) && !closed(said) {
+			o = said
+		}
+		found = true
+	}
+	if !found {
+		return o, "it launches from no launch template"
+	}
+	return o, ""
+}
+
+// closed tells whether a launch with these options refuses v1.
+func closed(o fleet.Options) bool {
+	return o.Tokens == fleet.TokensRequired || o.Endpoint == fleet.Disabled
+}
+
+// template judges a launch template by everyone who launches through it: done where every launch is closed already, ready
+// where at least one consumer is ready to be closed and none is in the way. Which versions can move is the kind's matter.
+func (j *judge) template(r *inventory.Resource) *Verdict {
+	v := &Verdict{Ref: r.Ref, Basis: j.basis(r.Ref)}
+	_, said, _ := launchOptions(r, inventory.SelectDefault)
+	v.Effective = said.Over(j.report.Defaults)
+	consumers := j.index.Consumers(r.Ref)
+	users := j.bareUsers(r)
+	if len(consumers) == 0 && len(users) == 0 {
+		if j.settled(v, r, v.Effective) {
+			return v
+		}
+		v.set(Unknown, CodeNoConsumers, "no group uses it and no instance was launched from it in the window")
+		return v
+	}
+	if j.settled(v, r, fleet.Options{}) {
+		return v
+	}
+	v.Want = j.want(r, said)
+	ready, done := 0, 0
+	var inTheWay []string
+	tally := func(ref fleet.Ref, open bool) {
+		u := j.report.verdicts[ref]
+		switch {
+		case !open:
+			done++
+		case u == nil:
+			inTheWay = append(inTheWay, ref.ID+" was not judged")
+		case u.Status == Ready:
+			ready++
+		default:
+			inTheWay = append(inTheWay, fmt.Sprintf("%s is %s (%s)", ref.ID, u.Status, u.Why()))
+		}
+	}
+	for _, c := range consumers {
+		_, o, ok := launchOptions(r, c.Link.Selector)
+		tally(c.Resource.Ref, !ok || !closed(o.Over(j.report.Defaults)))
+	}
+	for _, u := range users {
+		tally(u.Ref, !closed(v.Effective))
+	}
+	slices.Sort(inTheWay)
+	switch {
+	case ready == 0 && len(inTheWay) == 0:
+		v.set(Done, CodeRequired, fmt.Sprintf("all %s launch with tokens required", plural(done, "user")))
+	case len(inTheWay) > 0:
+		v.set(Blocked, CodeConsumers, "used by "+firstOf(inTheWay, 3))
+	default:
+		v.set(Ready, CodeCovered, fmt.Sprintf("%s ready, %d done", plural(ready, "user"), done))
+	}
+	return v
+}
+
+// bareUsers are the instances that were launched from the template without a group: its default is what they would be
+// launched from again.
+func (j *judge) bareUsers(template *inventory.Resource) []*inventory.Resource {
+	var out []*inventory.Resource
+	for _, m := range j.index.Members(template.Ref) {
+		_, grouped := m.Link(inventory.MemberOf)
+		if l, _ := m.Link(inventory.LaunchedFrom); l.To == template.Ref && !grouped && m.Status != inventory.StatusTerminated {
+			out = append(out, m)
+		}
+	}
+	return out
+}
+
+// accountDefaults judges the default of the account in a region: writing it counts as writing its value to every lineage
+// that would launch through it, so each of them must be ready or done, or say its own.
+func (j *judge) accountDefaults(r *inventory.Resource) *Verdict {
+	v := &Verdict{Ref: r.Ref, Effective: r.State.Options()}
+	if j.settled(v, r, v.Effective) {
+		return v
+	}
+	if by := r.Attrs[inventory.AttrManagedBy]; by != "" && by != "account" {
+		v.set(Blocked, CodeDeclarative, "managed by "+by+": change the organization's policy")
+		return v
+	}
+	for _, kind := range []string{inventory.KindInstance, inventory.KindAutoScaling, inventory.KindLaunchTemplate} {
+		if gap, ok := j.in.Snapshot.Gap(kind); ok {
+			v.set(Unknown, CodeGap, fmt.Sprintf("%s could not be read (%s): %s", kind, gap.Class, gap.Detail))
+			return v
+		}
+	}
+	v.Want = fleet.Options{Tokens: fleet.TokensRequired}
+	var inTheWay []string
+	for i := range j.in.Snapshot.Resources {
+		u := &j.in.Snapshot.Resources[i]
+		uv := j.report.verdicts[u.Ref]
+		if uv == nil || uv.Status == Ready || !j.inherits(u) {
+			continue
+		}
+		// Tokens required on what runs tells nothing of how its next launch would do, but its own evidence does: it works.
+		if uv.Status == Done {
+			continue
+		}
+		inTheWay = append(inTheWay, fmt.Sprintf("%s %s is %s", u.Ref.Kind, u.Ref.ID, uv.Status))
+	}
+	slices.Sort(inTheWay)
+	if len(inTheWay) > 0 {
+		v.set(Blocked, CodeConsumers, fmt.Sprintf("%s would inherit it: %s", plural(len(inTheWay), "resource"), firstOf(inTheWay, 3)))
+		return v
+	}
+	v.set(Ready, CodeCovered, "everything that would inherit it is ready or done")
+	return v
+}
+
+// inherits tells whether a launch of this lineage would take HttpTokens from the account's default: a group, or an
+// instance without a group, whose launch source does not say it.
+func (j *judge) inherits(r *inventory.Resource) bool {
+	switch r.Ref.Kind {
+	case inventory.KindAutoScaling:
+		return slices.ContainsFunc(r.Links, func(l inventory.Link) bool {
+			return l.Relation == inventory.LaunchesFrom && j.silent(l.To, l.Selector)
+		}) || len(r.Links) == 0
+	case inventory.KindInstance:
+		if _, grouped := r.Link(inventory.MemberOf); grouped {
+			return false // its group stands for it
+		}
+		l, ok := r.Link(inventory.LaunchedFrom)
+		return !ok || j.silent(l.To, inventory.SelectDefault)
+	}
+	return false
+}
+
+func (j *judge) silent(template fleet.Ref, selector string) bool {
+	r := j.index.Resource(template)
+	if r == nil {
+		return true
+	}
+	_, o, ok := launchOptions(r, selector)
+	return !ok || o.Tokens == ""
+}
+
+func firstOf(items []string, n int) string {
+	if len(items) <= n {
+		return strings.Join(items, "; ")
+	}
+	return strings.Join(items[:n], "; ") + fmt.Sprintf("; and %d more", len(items)-n)
+}
