@@ -1,0 +1,266 @@
+package plan
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/imdsctl/imdsctl/internal/assess"
+	"github.com/imdsctl/imdsctl/internal/fleet"
+	"github.com/imdsctl/imdsctl/internal/inventory"
+	"github.com/imdsctl/imdsctl/internal/policy"
+)
+
+// Proposal is one judged place with what its kinds propose.
+type Proposal struct {
+	Account policy.AccountFacts
+	Report  *assess.Report
+	Needs   []Need
+	Manuals []Manual
+	// Gaps is the number of scopes of the place that could not be read.
+	Gaps int
+}
+
+// Describe completes a change with what its kind knows: disruption, undo, residue, AWS calls and the inverse by hand.
+type Describe func(c *Change) error
+
+// Builder puts a plan together place by place, so that only the plan itself is ever held whole.
+type Builder struct {
+	config   *policy.Config
+	describe Describe
+	plan     *Plan
+	accounts map[int]map[fleet.AccountID]bool // by wave
+}
+
+// NewBuilder starts a plan under a configuration.
+func NewBuilder(config *policy.Config, header Header, describe Describe) *Builder {
+	header.Format = FormatVersion
+	header.Config = config.Digest()
+	header.Rules = rules(config)
+	header.Summary = Summary{Verdicts: map[string]int{}, Calls: map[string]int{}}
+	return &Builder{config: config, describe: describe, plan: &Plan{Header: header}, accounts: map[int]map[fleet.AccountID]bool{}}
+}
+
+func rules(c *policy.Config) Rules {
+	return Rules{
+		MaxInFlight: c.Rollout.MaxInFlight * c.Rollout.Concurrency, MaxStacks: c.Rollout.Concurrency,
+		MaxFailures: c.Rollout.MaxFailures.Stack, MaxFailedStacks: c.Rollout.MaxFailures.Wave,
+		HaltOnFailure: c.Rollout.OnFailure == policy.Halt,
+		MaxRejected:   int64(c.Gates.MaxRejected), StatusChecks: c.Gates.StatusChecks,
+		Heartbeat: c.Gates.Heartbeat != policy.HeartbeatNone, MetricDelay: c.Gates.Delay,
+		GateInterval: max(time.Minute, c.Gates.Delay),
+	}
+}
+
+// Add plans one place: it merges needs, drops what would touch an exempt resource with all that depends on it, chains the
+// changes of each resource, and groups them into stacks. An error is a defect of a kind, not of the fleet.
+func (b *Builder) Add(p Proposal) error {
+	placement, err := b.config.WaveOf(p.Account)
+	if err != nil {
+		return err
+	}
+	b.count(p)
+	merged, err := merge(p.Needs)
+	if err != nil {
+		return err
+	}
+	kept := b.spareExempt(p, merged)
+	ordered, err := sequence(kept)
+	if err != nil {
+		return err
+	}
+	changes, needs, err := b.chain(p, ordered)
+	if err != nil {
+		return err
+	}
+	if len(changes) == 0 {
+		return nil
+	}
+	if b.accounts[placement.Index] == nil {
+		b.accounts[placement.Index] = map[fleet.AccountID]bool{}
+	}
+	b.accounts[placement.Index][p.Account.ID] = true
+	return b.stack(p, placement, changes, needs)
+}
+
+func (b *Builder) count(p Proposal) {
+	b.plan.Header.Summary.Gaps += p.Gaps
+	for _, v := range p.Report.All() {
+		if v.Ref.Kind == inventory.KindInstance {
+			b.plan.Header.Summary.Verdicts[string(v.Status)]++
+		}
+		r := p.Report.Index.Resource(v.Ref)
+		if v.Status == assess.Exempt {
+			e, _, _ := b.config.Exempt(policy.ResourceFacts{Ref: r.Ref, Name: r.Name, Tags: r.Tags}, b.plan.Header.Created)
+			b.plan.Exempt = append(b.plan.Exempt, Exempt{Ref: r.Ref, Name: r.Name, Owner: e.Owner, Reason: e.Reason, Expires: e.Expires.String()})
+		}
+	}
+	b.plan.Manuals = append(b.plan.Manuals, p.Manuals...)
+}
+
+// spareExempt drops the needs that would write an exempt resource, and whatever comes after one of them.
+func (b *Builder) spareExempt(p Proposal, needs []*Need) []*Need {
+	dropped := map[Key]fleet.Ref{}
+	for changed := true; changed; {
+		changed = false
+		for _, n := range needs {
+			if _, ok := dropped[n.Key()]; ok {
+				continue
+			}
+			if v := p.Report.Verdict(n.Ref); v != nil && v.Status == assess.Exempt {
+				dropped[n.Key()], changed = n.Ref, true
+				continue
+			}
+			for _, a := range n.After {
+				if because, ok := dropped[a]; ok {
+					dropped[n.Key()], changed = because, true
+					break
+				}
+			}
+		}
+	}
+	var kept []*Need
+	for _, n := range needs {
+		because, ok := dropped[n.Key()]
+		if !ok {
+			kept = append(kept, n)
+			continue
+		}
+		b.plan.Manuals = append(b.plan.Manuals, Manual{Ref: n.Ref,
+			Reason: fmt.Sprintf("%s is left out because it would need a write to the exempt %s %s", n.Action, because.Kind, because.ID),
+			Remedy: "End the exception, or give its users a launch template of their own."})
+	}
+	return kept
+}
+
+// chain gives each change its whole before and after: the first change of a resource starts from what was found, each
+// further one from what the one before will leave.
+func (b *Builder) chain(p Proposal, ordered []*Need) ([]*Change, []*Need, error) {
+	cursor := map[fleet.Ref]fleet.State{}
+	last := map[fleet.Ref]string{}
+	ids := map[string]bool{}
+	var changes []*Change
+	var needs []*Need
+	for _, n := range ordered {
+		r := p.Report.Index.Resource(n.Ref)
+		if r == nil {
+			return nil, nil, fmt.Errorf("%s is proposed for %s, which the scan does not know", n.Action, n.Ref)
+		}
+		before, ok := cursor[n.Ref]
+		if !ok {
+			before = r.State
+		}
+		after := before.With(n.Patch)
+		if n.Class == ClassSet && after.Equal(before) {
+			continue
+		}
+		if err := permitted(p.Report, n); err != nil {
+			return nil, nil, err
+		}
+		c := &Change{ID: changeID(n.Key()), Ref: n.Ref, Name: r.Name, Action: n.Action, Class: n.Class, Before: before.Clone(), After: after,
+			Params: n.Params, Outputs: n.Outputs, Why: n.Why}
+		for _, a := range n.After {
+			if id := changeID(a); ids[id] {
+				c.Needs = append(c.Needs, id)
+			}
+		}
+		if id := last[n.Ref]; id != "" {
+			c.Needs = append(c.Needs, id)
+		}
+		slices.Sort(c.Needs)
+		c.Needs = slices.Compact(c.Needs)
+		c.Evidence, c.Override = support(p.Report, n)
+		if err := b.describe(c); err != nil {
+			return nil, nil, fmt.Errorf("%s of %s: %w", n.Action, n.Ref, err)
+		}
+		cursor[n.Ref], last[n.Ref], ids[c.ID] = after, c.ID, true
+		changes, needs = append(changes, c), append(needs, n)
+	}
+	return changes, needs, nil
+}
+
+// permitted is the safety contract's fourth line, checked once more for all kinds: nothing is made to require tokens while a
+// lineage it serves is blocked or unknown.
+func permitted(report *assess.Report, n *Need) error {
+	for _, ref := range append([]fleet.Ref{n.Ref}, n.For...) {
+		v := report.Verdict(ref)
+		serves := ref != n.Ref || n.Stage == StageFleet || n.Stage == StageDefaults
+		if !serves || v != nil && (v.Status == assess.Ready || v.Status == assess.Done) {
+			continue
+		}
+		return fmt.Errorf("%s of %s would reach %s, which is not ready", n.Action, n.Ref, ref)
+	}
+	return nil
+}
+
+// support states what a change rests on: the verdict of the resource itself where it was judged by evidence, else the
+// verdict of the first lineage it serves.
+func support(report *assess.Report, n *Need) (Evidence, string) {
+	override := ""
+	var best *assess.Verdict
+	for _, ref := range append([]fleet.Ref{n.Ref}, n.For...) {
+		v := report.Verdict(ref)
+		if v == nil {
+			continue
+		}
+		if v.Override != "" {
+			override = v.Override
+		}
+		if best == nil || best.Basis.Members == 0 {
+			best = v
+		}
+	}
+	if best == nil {
+		return Evidence{}, override
+	}
+	e := best.Basis
+	return Evidence{Verdict: string(best.Status), Reason: best.Why(), Source: string(e.Source), Lineage: e.Lineage.ID, Start: e.Start,
+		End: e.End, Calls: e.Calls, Covered: e.Covered, Periods: e.Periods, Boots: e.Boots, Members: e.Members}, override
+}
+
+// Finish orders stacks and changes, fills in waves and sums, and gives the plan. Its digest is set when it is written.
+func (b *Builder) Finish() *Plan {
+	p := b.plan
+	renumber := map[int]int{}
+	for i, w := range b.config.Waves {
+		if accounts := b.accounts[i]; len(accounts) > 0 {
+			renumber[i] = len(p.Header.Waves)
+			p.Header.Waves = append(p.Header.Waves, Wave{Name: w.Name, Accounts: slices.Sorted(maps.Keys(accounts)), Approval: w.Approval})
+		}
+	}
+	for i := range p.Stacks {
+		p.Stacks[i].Wave = renumber[p.Stacks[i].Wave]
+	}
+	slices.SortFunc(p.Stacks, func(x, y Stack) int {
+		return cmp.Or(cmp.Compare(x.Wave, y.Wave), x.Place.Compare(y.Place), cmp.Compare(x.Name, y.Name), cmp.Compare(x.ID, y.ID))
+	})
+	position := make(map[string]int, len(p.Stacks))
+	for i, s := range p.Stacks {
+		position[s.ID] = i
+	}
+	// Within a step the order in which changes were chained is kept: a change never stands before one it needs.
+	slices.SortStableFunc(p.Changes, func(x, y Change) int {
+		return cmp.Or(cmp.Compare(position[x.Stack], position[y.Stack]), cmp.Compare(x.Step, y.Step))
+	})
+	slices.SortFunc(p.Manuals, func(x, y Manual) int { return cmp.Or(x.Ref.Compare(y.Ref), strings.Compare(x.Reason, y.Reason)) })
+	p.Manuals = slices.Compact(p.Manuals)
+	slices.SortFunc(p.Exempt, func(x, y Exempt) int { return x.Ref.Compare(y.Ref) })
+	s := &p.Header.Summary
+	s.Changes, s.Stacks, s.Manuals, s.Exempt = len(p.Changes), len(p.Stacks), len(p.Manuals), len(p.Exempt)
+	for i := range p.Changes {
+		for action, n := range p.Changes[i].Calls {
+			s.Calls[action] += n
+		}
+	}
+	return p
+}
+
+func stackID(place fleet.Place, keys []string) string {
+	sum := sha256.Sum256([]byte(place.String() + "\n" + strings.Join(keys, "\n")))
+	return "s-" + hex.EncodeToString(sum[:5])
+}

@@ -1,0 +1,115 @@
+// Package plan turns judged resources into the graph of changes that people review and approve: every change with what was
+// found, what will be left, what undoes it and what it rests on; grouped into stacks, steps and waves.
+//
+// It owns merging, order, the file format and the digest. It is pure: it reads no clock and calls nothing. A plan is the
+// only instruction that apply knows.
+package plan
+
+import (
+	"time"
+
+	"github.com/imdsctl/imdsctl/internal/fleet"
+	"github.com/imdsctl/imdsctl/internal/policy"
+)
+
+// FormatVersion is the version of the plan file. A reader refuses any other.
+const FormatVersion = 1
+
+// Plan is a whole plan in memory. On disk it is a stream: see Write and Read.
+type Plan struct {
+	Header  Header
+	Stacks  []Stack
+	Changes []Change
+	Manuals []Manual
+	Exempt  []Exempt
+	// Digest is the hexadecimal SHA-256 of everything above, as the file has it.
+	Digest string
+}
+
+// Header is the first line of a plan file.
+type Header struct {
+	Format   int       `json:"imdsctl_plan"`
+	Created  time.Time `json:"created"`
+	Tool     string    `json:"tool"` // version of imdsctl
+	Config   string    `json:"config_digest"`
+	Database string    `json:"database,omitempty"`
+	// Taken is when the oldest scan the plan rests on was taken.
+	Taken time.Time `json:"scan_taken"`
+	Waves []Wave    `json:"waves"`
+	// Rules are the rollout's rules as the configuration had them when the plan was made: approving the plan approves them.
+	Rules   Rules   `json:"rules"`
+	Summary Summary `json:"summary"`
+}
+
+// Wave is a set of accounts that goes before the next wave.
+type Wave struct {
+	Name     string            `json:"name"`
+	Accounts []fleet.AccountID `json:"accounts"`
+	Approval bool              `json:"approval,omitempty"`
+}
+
+// Rules bind a rollout.
+type Rules struct {
+	// MaxInFlight is the number of open intents in all lanes together.
+	MaxInFlight int `json:"max_in_flight"`
+	// MaxStacks is the number of stacks that may run at a time.
+	MaxStacks int `json:"max_stacks"`
+	// MaxFailures is the number of failed or conflicting changes a step tolerates.
+	MaxFailures int `json:"max_failures"`
+	// MaxFailedStacks is the number of failed stacks a rollout tolerates before it halts, where HaltOnFailure is set.
+	MaxFailedStacks int  `json:"max_failed_stacks"`
+	HaltOnFailure   bool `json:"halt_on_failure"`
+	// MaxRejected is how many refused v1 calls a gate tolerates on the changed instances of a step.
+	MaxRejected int64 `json:"max_rejected"`
+	// StatusChecks: EC2 status checks of the changed instances must pass.
+	StatusChecks bool `json:"status_checks"`
+	// Heartbeat: absence of refused calls passes only with a fresh datapoint of another metric of the instance.
+	Heartbeat bool `json:"heartbeat"`
+	// MetricDelay is how late the metric may arrive; a bake always outlasts it.
+	MetricDelay time.Duration `json:"metric_delay"`
+	// GateInterval is how often gates are read during a bake.
+	GateInterval time.Duration `json:"gate_interval"`
+}
+
+// Stack is what succeeds or fails together: a group with its instances and its template, or one bare instance.
+type Stack struct {
+	ID    string      `json:"id"`
+	Name  string      `json:"name"`
+	Wave  int         `json:"wave"`
+	Place fleet.Place `json:"place"`
+	// Criticality is the account's.
+	Criticality policy.Criticality `json:"criticality"`
+	Steps       []Step             `json:"steps"`
+	// After lists the stacks that must be done before this one starts.
+	After []string `json:"after,omitempty"`
+	// Last: a host of imdsctl's own is among its instances, so it starts when all other stacks have ended.
+	Last bool `json:"last,omitempty"`
+}
+
+// Step is a part of a stack that is changed, baked and gated together.
+type Step struct {
+	Name    string        `json:"name"` // "canary", "fleet", "launch", …
+	Stage   Stage         `json:"stage"`
+	Changes int           `json:"changes"`
+	Bake    time.Duration `json:"bake"`
+}
+
+// Exempt is a resource the plan leaves alone because of an exception.
+type Exempt struct {
+	Ref     fleet.Ref `json:"ref"`
+	Name    string    `json:"name,omitempty"`
+	Owner   string    `json:"owner"`
+	Reason  string    `json:"reason"`
+	Expires string    `json:"expires"`
+}
+
+// Summary counts what the plan holds and what it leaves.
+type Summary struct {
+	Changes  int            `json:"changes"`
+	Stacks   int            `json:"stacks"`
+	Verdicts map[string]int `json:"verdicts"` // of instances
+	Manuals  int            `json:"manual_steps"`
+	Exempt   int            `json:"exempt"`
+	Gaps     int            `json:"gaps"`
+	Calls    map[string]int `json:"calls"`
+}
