@@ -1,0 +1,563 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/imdsctl/imdsctl/internal/fleet"
+	"github.com/imdsctl/imdsctl/internal/inventory"
+	"github.com/imdsctl/imdsctl/internal/plan"
+	"github.com/imdsctl/imdsctl/internal/rollout"
+)
+
+// loop is the coordinator: it steps the machines, hands work to lanes and waits for whichever comes first of a result, a due
+// time or a look at the control record. There is one for a rollout.
+func (r *run) loop(ctx context.Context) error {
+	work, stop := context.WithCancel(ctx)
+	defer stop()
+	defer r.closeLanes(context.WithoutCancel(ctx))
+	for {
+		if err := r.control(ctx); err != nil {
+			return r.drain(stop, err)
+		}
+		if err := r.step(ctx); err != nil {
+			return r.drain(stop, err)
+		}
+		if r.fatal != nil {
+			return r.drain(stop, r.fatal)
+		}
+		if r.status.Final() && r.underway == 0 {
+			return nil
+		}
+		r.dispatch(work)
+		if err := r.wait(ctx); err != nil {
+			return r.drain(stop, err)
+		}
+	}
+}
+
+// drain ends the lanes' work and takes in what they still settled, so that the journal and the outcome agree.
+func (r *run) drain(stop context.CancelFunc, err error) error {
+	stop()
+	for r.underway > 0 {
+		select {
+		case res := <-r.results:
+			r.take(res)
+		case g := <-r.gates:
+			r.takeGate(g)
+		}
+	}
+	return err
+}
+
+// control takes in what other terminals asked for.
+func (r *run) control(ctx context.Context) error {
+	c, err := r.opt.Journal.Control(ctx, r.id)
+	if err != nil {
+		return fmt.Errorf("read the control record of rollout %s: %w", r.id, err)
+	}
+	if c.Status != r.status {
+		r.status, r.reason = c.Status, c.Reason
+		r.tell(Progress{Event: "control", Reason: c.Reason})
+	}
+	r.undo, r.forgiven = c.Undo, c.FailuresForgiven
+	return nil
+}
+
+// step lets the machines take every step that the facts allow, and records each round before the next one builds on it.
+func (r *run) step(ctx context.Context) error {
+	for {
+		now := r.opt.Clock.Now()
+		moves := r.stackMoves(now)
+		if len(moves) == 0 {
+			move, ok := r.rolloutMove()
+			if !ok {
+				return nil
+			}
+			moves = append(moves, move)
+		}
+		err := r.opt.Journal.Move(ctx, r.id, moves, now)
+		if errors.Is(err, ErrMoved) {
+			return r.control(ctx) // another terminal was faster; look again on the next round
+		}
+		if err != nil {
+			return fmt.Errorf("record the course of rollout %s: %w", r.id, err)
+		}
+		for _, m := range moves {
+			r.moved(m)
+		}
+	}
+}
+
+func (r *run) moved(m Move) {
+	if m.Stack == "" {
+		r.status, r.reason = m.Status[1], m.Reason
+		r.tell(Progress{Event: m.Event, Reason: m.Reason})
+		return
+	}
+	s := r.byID[m.Stack]
+	r.counts[s.state.Phase]--
+	s.state = m.To
+	r.counts[s.state.Phase]++
+	s.gate = gateState{}
+	if m.Event == string(rollout.StackUndo) {
+		delete(r.undo, s.ID)
+		for _, c := range s.changes {
+			if c.state.Phase == ChangeStuck {
+				state := c.state
+				state.Phase = ChangeVerified
+				c.set(state)
+			}
+		}
+	}
+	r.tell(Progress{Stack: s.ID, State: s.state, Event: m.Event, Reason: m.Reason})
+}
+
+// stackMoves collects the next step of every stack.
+func (r *run) stackMoves(now time.Time) []Move {
+	if !r.status.MayWrite() && !r.status.MayRevert() {
+		return nil
+	}
+	wave, open := r.wave()
+	active := 0
+	for phase, n := range r.counts {
+		if phase.Active() {
+			active += n
+		}
+	}
+	var moves []Move
+	for _, s := range r.stacks {
+		if s.state.Phase.Final() && r.undo[s.ID] == "" && r.status != rollout.RollingBack {
+			continue
+		}
+		f := r.facts(s, wave, open)
+		f.Free = active < max(1, r.plan.Header.Rules.MaxStacks)
+		event := rollout.Observe(s.state, f, now)
+		reason := f.GateReason
+		switch event {
+		case rollout.StackNothing:
+			continue
+		case rollout.StackOverBudget, rollout.StackStepEmpty:
+			reason = r.whyFailed(s)
+		case rollout.StackPredecessor:
+			reason = "a stack it comes after did not get done"
+		case rollout.StackUndo:
+			reason = r.undo[s.ID]
+			if reason == "" {
+				reason = r.reason
+			}
+		case rollout.StackRevertFailed:
+			reason = r.whyStuck(s)
+		case rollout.StackReverted, rollout.StackStepPassed, rollout.StackPassed, rollout.StackStart, rollout.StackStepWritten:
+			reason = ""
+		}
+		next, ok := rollout.Next(s.state, event, reason, s.Steps[s.state.Step].Bake, now)
+		if !ok {
+			continue
+		}
+		if !s.state.Phase.Active() && next.Phase.Active() {
+			active++
+		}
+		moves = append(moves, Move{Stack: s.ID, From: s.state, To: next, Event: string(event), Reason: reason})
+	}
+	return moves
+}
+
+// facts states what is known of a stack.
+func (r *run) facts(s *stackRun, wave int, open bool) rollout.StackFacts {
+	f := rollout.StackFacts{
+		Open:  open && r.status == rollout.Running && s.Wave == wave && (!s.Last || r.onlyLastLeft()),
+		Undo:  r.undo[s.ID] != "" || r.status == rollout.RollingBack,
+		Step:  s.steps[s.state.Step],
+		All:   s.all(),
+		Steps: len(s.Steps), Budget: r.plan.Header.Rules.MaxFailures,
+		Gate: s.gate.result, GateReason: s.gate.reason,
+		PredecessorsDone: true,
+	}
+	if f.Gate == rollout.GatePass && s.gate.at.Before(s.state.Due) {
+		f.Gate = rollout.GateUnread // a reading taken during the bake does not speak for its end
+	}
+	for _, id := range s.After {
+		switch phase := r.byID[id].state.Phase; {
+		case phase == rollout.StackDone:
+		case phase.Final():
+			f.PredecessorsFailed, f.PredecessorsDone = true, false
+		default:
+			f.PredecessorsDone = false
+		}
+	}
+	return f
+}
+
+// wave is the first wave with a stack that has not ended; open is false while its approval is awaited.
+func (r *run) wave() (wave int, open bool) {
+	wave = -1
+	for _, s := range r.stacks {
+		if !s.state.Phase.Final() && (wave < 0 || s.Wave < wave) {
+			wave = s.Wave
+		}
+	}
+	if wave < 0 {
+		return wave, false
+	}
+	begun := false
+	for _, s := range r.stacks {
+		begun = begun || s.Wave == wave && s.state.Phase != rollout.StackWaiting
+	}
+	return wave, begun || !r.plan.Header.Waves[wave].Approval || r.asked[wave]
+}
+
+func (r *run) onlyLastLeft() bool {
+	for _, s := range r.stacks {
+		if !s.Last && !s.state.Phase.Final() {
+			return false
+		}
+	}
+	return true
+}
+
+// rolloutMove is the next step of the rollout as a whole.
+func (r *run) rolloutMove() (Move, bool) {
+	wave, open := r.wave()
+	if r.status == rollout.Running && wave >= 0 && !open {
+		r.asked[wave] = true
+		return Move{Status: [2]rollout.Status{r.status, rollout.Paused}, Event: string(rollout.Pause),
+			Reason: fmt.Sprintf("wave %q waits for a person: resume the rollout to let it start", r.plan.Header.Waves[wave].Name)}, true
+	}
+	f := rollout.Facts{Stacks: r.counts, Budget: r.plan.Header.Rules.MaxFailedStacks}
+	failed, inWave := 0, false
+	last := ""
+	for _, s := range r.stacks {
+		if s.state.Phase == rollout.StackFailed || s.state.Phase == rollout.StackStuck {
+			failed++
+			last = s.Name + ": " + s.state.Reason
+		}
+		inWave = inWave || s.Wave == wave && s.state.Phase != rollout.StackWaiting && wave >= 0
+	}
+	if r.plan.Header.Rules.HaltOnFailure || !inWave {
+		f.Failed = failed - r.forgiven
+	}
+	event := rollout.ObserveAll(r.status, f)
+	next, ok := rollout.NextStatus(r.status, event)
+	if event == rollout.Nothing || !ok {
+		return Move{}, false
+	}
+	reason := r.reason
+	if event == rollout.StackFailure {
+		reason = last
+	}
+	return Move{Status: [2]rollout.Status{r.status, next}, Event: string(event), Reason: reason}, true
+}
+
+func (r *run) whyFailed(s *stackRun) string {
+	for _, c := range s.changes {
+		if c.Step == s.state.Step && (c.state.Phase == ChangeFailed || c.state.Phase == ChangeConflict || c.state.Phase == ChangeSkipped) {
+			return fmt.Sprintf("%s %s: %s", c.Ref.ID, c.state.Phase, c.state.Reason)
+		}
+	}
+	return "no change of the step could be made"
+}
+
+func (r *run) whyStuck(s *stackRun) string {
+	for _, c := range s.changes {
+		if c.state.Phase == ChangeStuck {
+			return fmt.Sprintf("%s could not be put back: %s", c.Ref.ID, c.state.Reason)
+		}
+	}
+	return "a change could not be put back"
+}
+
+// set moves a change to a new state and keeps the counters true.
+func (c *changeRun) set(s ChangeState) {
+	n := &c.origin.steps[c.Step]
+	tally(n, c.state, -1)
+	c.state = s
+	tally(n, c.state, 1)
+}
+
+// dispatch hands every change that can go on to the lane of its place, and starts gate readings that are due.
+func (r *run) dispatch(ctx context.Context) {
+	now := r.opt.Clock.Now()
+	for _, s := range r.stacks {
+		switch s.state.Phase {
+		case rollout.StackApplying:
+			if r.status.MayWrite() {
+				r.forward(ctx, s)
+			}
+		case rollout.StackBaking:
+			r.readGates(ctx, s, now)
+		case rollout.StackRevertingStep, rollout.StackReverting:
+			if r.status.MayRevert() {
+				r.backward(ctx, s)
+			}
+		}
+	}
+}
+
+// forward hands out the changes of the current step. One that needs a change which was not made is skipped.
+func (r *run) forward(ctx context.Context, s *stackRun) {
+	over := s.steps[s.state.Step].Failures() > r.plan.Header.Rules.MaxFailures
+	for _, c := range s.changes {
+		if c.busy || c.Step != s.state.Step || r.opt.Clock.Now().Before(c.notBefore) {
+			continue
+		}
+		switch c.state.Phase {
+		case ChangePending:
+			if ready, missing := c.ready(); missing != "" {
+				r.send(ctx, task{change: c, act: actSkip, reason: missing})
+			} else if ready && !over {
+				r.send(ctx, task{change: c, act: actForward})
+			} else if ready {
+				r.send(ctx, task{change: c, act: actSkip, reason: "too many changes of this step failed"})
+			}
+		case ChangeApplied:
+			r.send(ctx, task{change: c, act: actVerify})
+		case ChangeOpen:
+			r.send(ctx, task{change: c, act: actSettle})
+		}
+	}
+}
+
+// ready tells whether all needed changes are made; missing names one that will not be.
+func (c *changeRun) ready() (ready bool, missing string) {
+	ready = true
+	for _, n := range c.needs {
+		switch n.state.Phase {
+		case ChangeVerified:
+		case ChangePending, ChangeOpen, ChangeApplied:
+			ready = false
+		default:
+			return false, fmt.Sprintf("%s of %s, which it needs, is %s", n.Action, n.Ref.ID, n.state.Phase)
+		}
+	}
+	return ready, ""
+}
+
+// backward hands out what is to be put back: a change only when everything that builds on it has been put back, or was never
+// made; where that cannot be, it stays.
+func (r *run) backward(ctx context.Context, s *stackRun) {
+	for i := len(s.changes) - 1; i >= 0; i-- {
+		c := s.changes[i]
+		if c.busy || s.state.Phase == rollout.StackRevertingStep && c.Step != s.state.Step {
+			continue
+		}
+		if c.state.Phase == ChangeOpen {
+			r.send(ctx, task{change: c, act: actSettle})
+			continue
+		}
+		if !revertible(c.state) {
+			continue
+		}
+		wait, stuck := false, ""
+		for _, u := range c.users {
+			switch {
+			case u.state.Phase == ChangeStuck:
+				stuck = u.Ref.ID
+			case u.state.Phase == ChangeOpen, revertible(u.state):
+				wait = true
+			}
+		}
+		switch {
+		case wait:
+		case stuck != "":
+			r.send(ctx, task{change: c, act: actStuck, reason: stuck + " still builds on it"})
+		default:
+			r.send(ctx, task{change: c, act: actBackward})
+		}
+	}
+}
+
+// send gives a task to the lane of its place, which is opened at first use.
+func (r *run) send(ctx context.Context, t task) {
+	l := r.lanes[t.change.Ref.Place]
+	if l == nil {
+		l = newLane(r.opt, r.id, t.change.Ref.Place, r.results, r.slots)
+		r.lanes[t.change.Ref.Place] = l
+	}
+	if t.act != actSkip && t.act != actStuck {
+		w, err := r.write(t.change)
+		if err != nil {
+			t.act, t.reason = actFail, err.Error()
+		}
+		t.write = w
+	}
+	t.state = t.change.state
+	t.change.busy = true
+	r.underway++
+	l.start(ctx, t)
+}
+
+// result is what a lane says when a task is over.
+type result struct {
+	change *changeRun
+	state  ChangeState
+	// notBefore holds the change back: it was not admitted, or AWS throttled it.
+	notBefore time.Time
+	// fatal ends the whole run: the journal cannot be written, the lane is lost, the credentials ran out.
+	fatal error
+}
+
+func (r *run) take(res result) {
+	r.underway--
+	c := res.change
+	c.busy, c.notBefore = false, res.notBefore
+	if res.fatal != nil && r.fatal == nil && !errors.Is(res.fatal, context.Canceled) {
+		r.fatal = res.fatal
+	}
+	if res.state.Outputs != nil {
+		r.outputs[c.ID] = res.state.Outputs
+	}
+	if res.state.Phase == c.state.Phase {
+		c.set(res.state)
+		return
+	}
+	c.set(res.state)
+	r.tell(Progress{Stack: c.Stack, State: c.origin.state, Change: c.ID, Phase: c.state.Phase, Event: string(c.state.Phase), Reason: c.state.Reason})
+}
+
+// wait sleeps until something comes back, a bake is due, or it is time to look at the control record.
+func (r *run) wait(ctx context.Context) error {
+	now := r.opt.Clock.Now()
+	d := r.opt.PollInterval
+	for _, s := range r.stacks {
+		if s.state.Phase == rollout.StackBaking && !s.gate.reading {
+			d = min(d, max(time.Millisecond, r.nextReading(s).Sub(now)))
+		}
+	}
+	sleep, cancel := context.WithCancel(ctx)
+	defer cancel()
+	woken := make(chan error, 1)
+	go func() { woken <- r.opt.Clock.Sleep(sleep, d) }()
+	select {
+	case res := <-r.results:
+		r.take(res)
+	case g := <-r.gates:
+		r.takeGate(g)
+	case err := <-woken:
+		return err
+	}
+	for { // take whatever else is there, so that one round serves many results
+		select {
+		case res := <-r.results:
+			r.take(res)
+		case g := <-r.gates:
+			r.takeGate(g)
+		default:
+			return ctx.Err()
+		}
+	}
+}
+
+// gateRead is a gate reading that has come back.
+type gateRead struct {
+	stack  *stackRun
+	step   int
+	phase  rollout.StackPhase
+	at     time.Time
+	result GateResult
+}
+
+func (r *run) nextReading(s *stackRun) time.Time {
+	if s.gate.at.IsZero() {
+		return s.state.Due.Add(-s.Steps[s.state.Step].Bake).Add(r.plan.Header.Rules.GateInterval)
+	}
+	next := s.gate.at.Add(r.plan.Header.Rules.GateInterval)
+	if s.gate.at.Before(s.state.Due) && next.After(s.state.Due) {
+		next = s.state.Due
+	}
+	return next
+}
+
+// readGates starts a reading where one is due. The coordinator never waits for it.
+func (r *run) readGates(ctx context.Context, s *stackRun, now time.Time) {
+	if s.gate.reading || now.Before(r.nextReading(s)) && now.Before(s.state.Due) {
+		return
+	}
+	if !s.gate.at.IsZero() && now.Before(r.nextReading(s)) {
+		return
+	}
+	s.gate.reading, s.gate.at = true, now
+	q := GateQuery{Place: s.Place, Stage: s.Steps[s.state.Step].Stage, Since: s.state.Since, Now: now, Rules: r.plan.Header.Rules}
+	for _, c := range s.changes {
+		switch {
+		case !c.state.Wrote || c.state.Phase != ChangeVerified:
+		case c.Ref.Kind == inventory.KindInstance:
+			q.Instances = append(q.Instances, c.Ref)
+		}
+		if c.Ref.Kind == inventory.KindAutoScaling {
+			q.Groups = append(q.Groups, c.Ref)
+		}
+	}
+	r.underway++
+	step, phase, out := s.state.Step, s.state.Phase, r.gates
+	go func() {
+		res, err := r.opt.Gates.ReadGates(ctx, q)
+		if err != nil {
+			res = GateResult{Reason: "a gate could not be read, which counts as failed: " + err.Error()}
+		}
+		_ = r.opt.Journal.Note(context.WithoutCancel(ctx), r.id, s.ID, "gate", gateDetail(res), r.opt.Clock.Now())
+		if ctx.Err() != nil {
+			phase = "" // interrupted, not failed: the reading is not used
+		}
+		out <- gateRead{stack: s, step: step, phase: phase, at: now, result: res}
+	}()
+}
+
+func gateDetail(res GateResult) map[string]string {
+	d := map[string]string{"pass": fmt.Sprint(res.Pass), "reason": res.Reason}
+	for _, reading := range res.Readings {
+		if !reading.Pass || len(res.Readings) <= 10 {
+			d[reading.Gate+" "+reading.Subject.ID] = reading.Value
+		}
+	}
+	return d
+}
+
+func (r *run) takeGate(g gateRead) {
+	r.underway--
+	s := g.stack
+	if g.step != s.state.Step || g.phase != s.state.Phase {
+		return // the stack has gone on since; the reading is about another step
+	}
+	s.gate.reading = false
+	s.gate.result, s.gate.reason = rollout.GateFail, g.result.Reason
+	if g.result.Pass {
+		s.gate.result, s.gate.reason = rollout.GatePass, ""
+	}
+	r.tell(Progress{Stack: s.ID, State: s.state, Event: "gate", Gate: &g.result, Reason: g.result.Reason})
+}
+
+// write is a change as its driver is asked to make it, with all references filled in.
+func (r *run) write(c *changeRun) (resolved, error) {
+	return resolve(c.Change, r.outputs)
+}
+
+// resolved is a change whose references to other changes' outputs are filled in. What refers to its own output stays open
+// until it is made.
+type resolved struct {
+	Before, After fleet.State
+	Params        map[string]string
+}
+
+func resolve(c *plan.Change, outputs plan.Outputs) (w resolved, err error) {
+	if w.Before, err = plan.Resolve(c.Before, outputs); err != nil {
+		return w, err
+	}
+	if w.Params, err = plan.Resolve(c.Params, outputs); err != nil {
+		return w, err
+	}
+	w.After = make(fleet.State, len(c.After))
+	for k, v := range c.After {
+		one, err := plan.Resolve(fleet.State{k: v}, outputs)
+		if err != nil {
+			if refs := plan.References(v); len(refs) != 1 || refs[0] != c.ID {
+				return w, err
+			}
+			one = fleet.State{k: v} // its own output
+		}
+		w.After[k] = one[k]
+	}
+	return w, nil
+}

@@ -1,0 +1,287 @@
+package engine
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/imdsctl/imdsctl/internal/fleet"
+	"github.com/imdsctl/imdsctl/internal/inventory"
+	"github.com/imdsctl/imdsctl/internal/kind"
+	"github.com/imdsctl/imdsctl/internal/plan"
+)
+
+// admit commits an intent. From here on the call may have happened.
+func (x *execution) admit(ctx context.Context, d Direction) (Intent, error) {
+	intent, err := x.lane.opt.Journal.Admit(ctx, Admission{Rollout: x.lane.rollout, Change: x.change(), Direction: d, Lane: x.lease,
+		Token: token(x.lane.rollout, x.change().ID, d, x.state.Attempt+1), Now: x.lane.opt.Clock.Now(), Lease: x.lane.opt.CallTimeout})
+	if err != nil {
+		return intent, err
+	}
+	x.state.Phase, x.state.Attempt = ChangeOpen, intent.Attempt
+	return intent, nil
+}
+
+// token is unique to rollout, change, direction and attempt, and the same whenever it is computed again.
+func token(rolloutID, change string, d Direction, attempt int) string {
+	sum := sha256.Sum256(fmt.Appendf(nil, "%s\n%s\n%s\n%d", rolloutID, change, d, attempt))
+	return "imdsctl-" + hex.EncodeToString(sum[:12])
+}
+
+// settle records what became of the change, then takes it over. It is done even while the process is being stopped: an
+// outcome that is known must not be forgotten.
+func (x *execution) settle(ctx context.Context, s Settlement) error {
+	s.Rollout, s.Change, s.Lane, s.Now = x.lane.rollout, x.change().ID, x.lease, x.lane.opt.Clock.Now()
+	if err := x.lane.opt.Journal.Settle(context.WithoutCancel(ctx), s); err != nil {
+		return fmt.Errorf("record the outcome of %s on %s: %w", x.change().Action, x.change().Ref, err)
+	}
+	x.state.Phase, x.state.Reason, x.state.Updated = s.Phase, s.Reason, s.Now
+	x.state.Wrote = x.state.Wrote || s.Wrote
+	if s.Outputs != nil {
+		x.state.Outputs = s.Outputs
+	}
+	return nil
+}
+
+// call makes the one AWS change of an intent, within the intent's lease.
+func (x *execution) call(ctx context.Context, intent Intent, revert bool) (kind.Result, error) {
+	w, err := x.again()
+	if err != nil {
+		return kind.Result{}, err
+	}
+	c := x.change()
+	kw := kind.Write{Place: c.Ref.Place, ID: c.Ref.ID, Verb: c.Action, Before: w.Before, After: w.After, Params: w.Params,
+		Token: intent.Token, Marker: intent.Token}
+	if revert {
+		kw.Revert, kw.Made = true, x.state.Outputs
+		kw.Before, kw.After = w.After, w.Before
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() { // the clock, not the machine's time, bounds the call: a rehearsal's seconds are short
+		if x.lane.opt.Clock.Sleep(ctx, x.lane.opt.CallTimeout) == nil {
+			cancel()
+		}
+	}()
+	res, err := x.drv.Write(ctx, kw)
+	if err != nil && ctx.Err() != nil {
+		err = fmt.Errorf("%w: %w", context.DeadlineExceeded, err)
+	}
+	return res, err
+}
+
+// again resolves the change's references with what it has produced itself since.
+func (x *execution) again() (resolved, error) {
+	w := x.task.write
+	own := plan.Outputs{x.change().ID: x.state.Outputs}
+	if x.state.Outputs == nil {
+		return w, nil
+	}
+	after, err := plan.Resolve(w.After, own)
+	w.After = after
+	return w, err
+}
+
+// patience is how long a read that shows neither before nor after is repeated: AWS may show an earlier state for a while
+// after our own earlier change of the same resource, and of nothing else.
+func (x *execution) patience() time.Duration {
+	for _, n := range x.task.change.needs {
+		if n.Ref == x.change().Ref {
+			return x.lane.opt.Consistency
+		}
+	}
+	return 0
+}
+
+// read reads the resource until it has settled and is as hoped, or patience runs out; then it gives what it read last.
+func (x *execution) read(ctx context.Context, hoped func(inventory.Resource) bool, patience time.Duration) (inventory.Resource, error) {
+	clk := x.lane.opt.Clock
+	until := clk.Now().Add(patience)
+	wait := 250 * time.Millisecond
+	for {
+		r, err := x.drv.Read(ctx, x.change().Ref.ID)
+		if err == nil && !r.Settling && hoped(r) {
+			return r, nil
+		}
+		limit := until
+		if err == nil && r.Settling {
+			limit = until.Add(x.lane.opt.VerifyTimeout)
+		}
+		if err != nil && fleet.ClassOf(err) != fleet.ErrTransient && fleet.ClassOf(err) != fleet.ErrThrottled || !clk.Now().Before(limit) {
+			return r, err
+		}
+		if err := clk.Sleep(ctx, wait); err != nil {
+			return r, err
+		}
+		wait = min(2*wait, 5*time.Second)
+	}
+}
+
+// unread records a change whose resource could not be read before the write.
+func (x *execution) unread(ctx context.Context, err error) error {
+	switch class := fleet.ClassOf(err); {
+	case ctx.Err() != nil:
+		return nil // still pending
+	case class == fleet.ErrExpired:
+		return err
+	case class == fleet.ErrGone:
+		return x.settle(ctx, Settlement{Phase: ChangeConflict, Class: class, Reason: "it no longer exists"})
+	default:
+		return x.settle(ctx, Settlement{Phase: ChangeFailed, Class: class, Reason: "could not be read before the write: " + err.Error()})
+	}
+}
+
+// unreadBack records a change whose resource could not be read before putting it back.
+func (x *execution) unreadBack(ctx context.Context, err error) error {
+	switch class := fleet.ClassOf(err); {
+	case ctx.Err() != nil:
+		return nil
+	case class == fleet.ErrExpired:
+		return err
+	default:
+		return x.settle(ctx, Settlement{Phase: ChangeStuck, Wrote: true, Class: class, Reason: "could not be read before the rollback: " + err.Error()})
+	}
+}
+
+// settleOpen finds out what became of an intent that an earlier run left open.
+func (x *execution) settleOpen(ctx context.Context) error {
+	x.lane.mu.Lock()
+	intent, ok := x.lane.intents[x.change().ID]
+	x.lane.mu.Unlock()
+	if !ok {
+		open, err := x.lane.opt.Journal.OpenIntents(ctx, x.lane.rollout)
+		if err != nil {
+			return fmt.Errorf("read open intents: %w", err)
+		}
+		for _, in := range open {
+			if in.Change == x.change().ID {
+				intent, ok = in, true
+			}
+		}
+	}
+	if !ok {
+		return fmt.Errorf("change %s of rollout %s is open without an intent: the journal is damaged", x.change().ID, x.lane.rollout)
+	}
+	x.lane.mu.Lock()
+	delete(x.lane.intents, x.change().ID)
+	x.lane.mu.Unlock()
+	return x.find(ctx, intent)
+}
+
+// find settles an intent whose effect is unknown. It waits until the call must have ended and AWS shows its effect, and then
+// lets what is there decide: a set by its state; a create by its marker, sent again under the same token if nothing was made.
+func (x *execution) find(ctx context.Context, intent Intent) error {
+	clk := x.lane.opt.Clock
+	settled := intent.LeaseUntil.Add(x.lane.opt.Consistency)
+	if err := clk.Sleep(ctx, settled.Sub(clk.Now())); err != nil {
+		return nil // stays open
+	}
+	if x.change().Class == plan.ClassCreate && intent.Direction == Forward {
+		return x.findMade(ctx, intent)
+	}
+	w, err := x.again()
+	if err != nil {
+		return err
+	}
+	r, err := x.read(ctx, func(r inventory.Resource) bool { return r.State.Equal(w.Before) || r.State.Equal(w.After) }, x.lane.opt.Consistency)
+	switch class := fleet.ClassOf(err); {
+	case ctx.Err() != nil:
+		return nil
+	case class == fleet.ErrExpired:
+		return err
+	case class == fleet.ErrGone && intent.Direction == Backward:
+		return x.settle(ctx, Settlement{Intent: intent.ID, Phase: ChangeReverted, Wrote: true, Reason: "it no longer exists"})
+	case class == fleet.ErrGone:
+		return x.settle(ctx, Settlement{Intent: intent.ID, Phase: ChangeConflict, Class: class, Reason: "it no longer exists"})
+	case err != nil && intent.Direction == Backward:
+		return x.settle(ctx, Settlement{Intent: intent.ID, Phase: ChangeStuck, Wrote: true, Class: class, Reason: err.Error()})
+	case err != nil:
+		return x.settle(ctx, Settlement{Intent: intent.ID, Phase: ChangeFailed, Wrote: true, Class: class, Reason: "the effect of the write is not known: " + err.Error()})
+	}
+	return x.decide(ctx, intent, w, r)
+}
+
+// decide closes an intent by the state that was read.
+func (x *execution) decide(ctx context.Context, intent Intent, w resolved, r inventory.Resource) error {
+	back := intent.Direction == Backward
+	switch {
+	case back && r.State.Equal(w.Before):
+		return x.settle(ctx, Settlement{Intent: intent.ID, Phase: ChangeReverted, Wrote: true, Reason: "found put back after an interruption"})
+	case back && r.State.Equal(w.After):
+		return errors.Join(x.settle(ctx, Settlement{Intent: intent.ID, Phase: ChangeVerified, Wrote: true, Reason: "the rollback had not taken effect"}), errAgain)
+	case back:
+		return x.settle(ctx, Settlement{Intent: intent.ID, Phase: ChangeStuck, Wrote: true, Found: r.State,
+			Reason: "someone changed it since: " + fleet.DescribeDiff(w.After, r.State)})
+	case r.State.Equal(w.After):
+		if err := x.settle(ctx, Settlement{Intent: intent.ID, Phase: ChangeApplied, Wrote: true, Reason: "found made after an interruption"}); err != nil {
+			return err
+		}
+		return x.verify(ctx)
+	case r.State.Equal(w.Before) && x.state.Attempt < x.lane.opt.MaxAttempts:
+		return errors.Join(x.settle(ctx, Settlement{Intent: intent.ID, Phase: ChangePending, Reason: "the write had not taken effect"}), errAgain)
+	case r.State.Equal(w.Before):
+		return x.settle(ctx, Settlement{Intent: intent.ID, Phase: ChangeFailed, Reason: fmt.Sprintf("not taken by AWS in %d attempts", x.state.Attempt)})
+	default:
+		return x.settle(ctx, Settlement{Intent: intent.ID, Phase: ChangeConflict, Found: r.State,
+			Reason: "someone else changed it during the write: " + fleet.DescribeDiff(w.After, r.State)})
+	}
+}
+
+// findMade settles a create: by its marker, or by sending it again under the same token while the token lives.
+func (x *execution) findMade(ctx context.Context, intent Intent) error {
+	c, w := x.change(), x.task.write
+	res, err := x.drv.Find(ctx, kind.Write{Place: c.Ref.Place, ID: c.Ref.ID, Verb: c.Action, Before: w.Before, After: w.After,
+		Params: w.Params, Token: intent.Token, Marker: intent.Token})
+	switch class := fleet.ClassOf(err); {
+	case err == nil:
+		if err := x.settle(ctx, Settlement{Intent: intent.ID, Phase: ChangeApplied, Wrote: true, Outputs: res.Outputs, Reason: "found made after an interruption"}); err != nil {
+			return err
+		}
+		return x.verify(ctx)
+	case ctx.Err() != nil:
+		return nil
+	case class == fleet.ErrExpired:
+		return err
+	case !errors.Is(err, kind.ErrNotFound):
+		return x.settle(ctx, Settlement{Intent: intent.ID, Phase: ChangeFailed, Class: class, Reason: "what was made could not be looked for: " + err.Error()})
+	}
+	r, err := x.drv.Read(ctx, c.Ref.ID)
+	switch {
+	case ctx.Err() != nil:
+		return nil
+	case err != nil:
+		return x.settle(ctx, Settlement{Intent: intent.ID, Phase: ChangeFailed, Class: fleet.ClassOf(err), Reason: err.Error()})
+	case !r.State.Equal(w.Before):
+		return x.settle(ctx, Settlement{Intent: intent.ID, Phase: ChangeConflict, Found: r.State,
+			Reason: "it changed since the plan: " + fleet.DescribeDiff(w.Before, r.State)})
+	case x.lane.opt.Clock.Now().Sub(intent.Opened) > kind.TokenLife:
+		return x.settle(ctx, Settlement{Intent: intent.ID, Phase: ChangeConflict,
+			Reason: "nothing was found of it, and its client token is too old to be sent again"})
+	}
+	return x.resend(ctx, intent)
+}
+
+// resend makes a create again under its first token. A second unknown outcome leaves the intent open for the next run.
+func (x *execution) resend(ctx context.Context, intent Intent) error {
+	res, err := x.call(ctx, intent, false)
+	switch class := fleet.ClassOf(err); {
+	case err == nil:
+		if err := x.settle(ctx, Settlement{Intent: intent.ID, Phase: ChangeApplied, Wrote: true, Outputs: res.Outputs, RequestID: res.RequestID}); err != nil {
+			return err
+		}
+		return x.verify(ctx)
+	case ctx.Err() != nil:
+		return nil
+	case class == fleet.ErrExpired:
+		return err
+	case class == fleet.ErrTransient || errors.Is(err, context.DeadlineExceeded) || class == fleet.ErrThrottled:
+		return errAgain // the intent stays open and the coordinator sends it here once more
+	case class == fleet.ErrConflict:
+		return x.settle(ctx, Settlement{Intent: intent.ID, Phase: ChangeConflict, Class: class, Reason: err.Error()})
+	default:
+		return x.settle(ctx, Settlement{Intent: intent.ID, Phase: ChangeFailed, Class: class, Reason: err.Error()})
+	}
+}
