@@ -70,13 +70,12 @@ func (r *run) control(ctx context.Context) error {
 func (r *run) step(ctx context.Context) error {
 	for {
 		now := r.opt.Clock.Now()
-		moves := r.stackMoves(now)
-		if len(moves) == 0 {
-			move, ok := r.rolloutMove()
-			if !ok {
-				return nil
-			}
+		// The rollout steps first: a halt must hold before another stack starts.
+		var moves []Move
+		if move, ok := r.rolloutMove(); ok {
 			moves = append(moves, move)
+		} else if moves = r.stackMoves(now); len(moves) == 0 {
+			return nil
 		}
 		err := r.opt.Journal.Move(ctx, r.id, moves, now)
 		if errors.Is(err, ErrMoved) {
@@ -129,7 +128,7 @@ func (r *run) stackMoves(now time.Time) []Move {
 	}
 	var moves []Move
 	for _, s := range r.stacks {
-		if s.state.Phase.Final() && r.undo[s.ID] == "" && r.status != rollout.RollingBack {
+		if s.state.Phase.Final() && r.undo[s.ID] == "" {
 			continue
 		}
 		f := r.facts(s, wave, open)
@@ -145,9 +144,6 @@ func (r *run) stackMoves(now time.Time) []Move {
 			reason = "a stack it comes after did not get done"
 		case rollout.StackUndo:
 			reason = r.undo[s.ID]
-			if reason == "" {
-				reason = r.reason
-			}
 		case rollout.StackRevertFailed:
 			reason = r.whyStuck(s)
 		case rollout.StackReverted, rollout.StackStepPassed, rollout.StackPassed, rollout.StackStart, rollout.StackStepWritten:
@@ -169,14 +165,14 @@ func (r *run) stackMoves(now time.Time) []Move {
 func (r *run) facts(s *stackRun, wave int, open bool) rollout.StackFacts {
 	f := rollout.StackFacts{
 		Open:  open && r.status == rollout.Running && s.Wave == wave && (!s.Last || r.onlyLastLeft()),
-		Undo:  r.undo[s.ID] != "" || r.status == rollout.RollingBack,
+		Undo:  r.undo[s.ID] != "",
 		Step:  s.steps[s.state.Step],
 		All:   s.all(),
 		Steps: len(s.Steps), Budget: r.plan.Header.Rules.MaxFailures,
 		Gate: s.gate.result, GateReason: s.gate.reason,
 		PredecessorsDone: true,
 	}
-	if f.Gate == rollout.GatePass && s.gate.at.Before(s.state.Due) {
+	if f.Gate == rollout.GatePass && s.gate.read.Before(s.state.Due) {
 		f.Gate = rollout.GateUnread // a reading taken during the bake does not speak for its end
 	}
 	for _, id := range s.After {
@@ -226,11 +222,12 @@ func (r *run) rolloutMove() (Move, bool) {
 		return Move{Status: [2]rollout.Status{r.status, rollout.Paused}, Event: string(rollout.Pause),
 			Reason: fmt.Sprintf("wave %q waits for a person: resume the rollout to let it start", r.plan.Header.Waves[wave].Name)}, true
 	}
-	f := rollout.Facts{Stacks: r.counts, Budget: r.plan.Header.Rules.MaxFailedStacks}
+	f := rollout.Facts{Stacks: r.counts, Budget: r.plan.Header.Rules.MaxFailedStacks, Undo: len(r.undo)}
 	failed, inWave := 0, false
 	last := ""
 	for _, s := range r.stacks {
-		if s.state.Phase == rollout.StackFailed || s.state.Phase == rollout.StackStuck {
+		switch s.state.Phase {
+		case rollout.StackFailed, rollout.StackStuck, rollout.StackRevertingStep:
 			failed++
 			last = s.Name + ": " + s.state.Reason
 		}
@@ -460,11 +457,15 @@ type gateRead struct {
 }
 
 func (r *run) nextReading(s *stackRun) time.Time {
-	if s.gate.at.IsZero() {
-		return s.state.Due.Add(-s.Steps[s.state.Step].Bake).Add(r.plan.Header.Rules.GateInterval)
+	if s.gate.asked.IsZero() {
+		first := s.state.Due.Add(-s.Steps[s.state.Step].Bake).Add(r.plan.Header.Rules.GateInterval)
+		if first.After(s.state.Due) {
+			return s.state.Due
+		}
+		return first
 	}
-	next := s.gate.at.Add(r.plan.Header.Rules.GateInterval)
-	if s.gate.at.Before(s.state.Due) && next.After(s.state.Due) {
+	next := s.gate.asked.Add(r.plan.Header.Rules.GateInterval)
+	if s.gate.asked.Before(s.state.Due) && next.After(s.state.Due) {
 		next = s.state.Due
 	}
 	return next
@@ -472,13 +473,10 @@ func (r *run) nextReading(s *stackRun) time.Time {
 
 // readGates starts a reading where one is due. The coordinator never waits for it.
 func (r *run) readGates(ctx context.Context, s *stackRun, now time.Time) {
-	if s.gate.reading || now.Before(r.nextReading(s)) && now.Before(s.state.Due) {
+	if s.gate.reading || now.Before(r.nextReading(s)) {
 		return
 	}
-	if !s.gate.at.IsZero() && now.Before(r.nextReading(s)) {
-		return
-	}
-	s.gate.reading, s.gate.at = true, now
+	s.gate.reading, s.gate.asked = true, now
 	q := GateQuery{Place: s.Place, Stage: s.Steps[s.state.Step].Stage, Since: s.state.Since, Now: now, Rules: r.plan.Header.Rules}
 	for _, c := range s.changes {
 		switch {
@@ -521,7 +519,7 @@ func (r *run) takeGate(g gateRead) {
 	if g.step != s.state.Step || g.phase != s.state.Phase {
 		return // the stack has gone on since; the reading is about another step
 	}
-	s.gate.reading = false
+	s.gate.reading, s.gate.read = false, g.at
 	s.gate.result, s.gate.reason = rollout.GateFail, g.result.Reason
 	if g.result.Pass {
 		s.gate.result, s.gate.reason = rollout.GatePass, ""

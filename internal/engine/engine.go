@@ -136,7 +136,8 @@ type stackRun struct {
 // gateState is the latest reading of a stack's gates.
 type gateState struct {
 	reading bool
-	at      time.Time // when the latest reading was asked for
+	asked   time.Time // when the latest reading was asked for
+	read    time.Time // when the reading that gave result was asked for
 	result  rollout.Gate
 	reason  string
 }

@@ -123,7 +123,8 @@ type Record struct {
 	Approved string                   `json:"approved_by,omitempty"`
 	Stacks   map[string]rollout.Stack `json:"stacks"`
 	Changes  map[string]ChangeState   `json:"changes"`
-	// Undo names the stacks whose rollback a person asked for and that have not begun it.
+	// Undo names the stacks whose rollback a person asked for and that have not begun it, with who asked and why. A rollback
+	// of everything names every stack that is not rolled back or skipped already.
 	Undo map[string]string `json:"undo,omitempty"`
 	// FailuresForgiven is the number of failed stacks when a person last resumed.
 	FailuresForgiven int `json:"failures_forgiven"`

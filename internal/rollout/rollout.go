@@ -267,7 +267,7 @@ const (
 	Halting Status = "halting"
 	// Halted: like Halting, when nothing runs any more. A person decides how to go on.
 	Halted Status = "halted"
-	// RollingBack: a person asked for everything to be put back.
+	// RollingBack: a person asked for stacks to be put back, and nothing else goes on meanwhile.
 	RollingBack Status = "rolling-back"
 	// RollbackPaused: as Paused, on the way back.
 	RollbackPaused Status = "rollback-paused"
@@ -309,17 +309,17 @@ const (
 	Pause          Event = "pause"
 	Resume         Event = "resume"
 	StackFailure   Event = "stack-failure"
-	Quiet          Event = "quiet"           // halting, and no stack is active
+	Quiet          Event = "quiet"           // no stack is active any more, and some have not started
 	AllDone        Event = "all-done"        // every stack is done
 	AllEnded       Event = "all-ended"       // every stack has ended, not all are done
-	RollbackAsked  Event = "rollback"        // a person asked for a rollback of everything
+	RollbackAsked  Event = "rollback"        // a person asked for a rollback, of everything or of some stacks
 	RollbackEnded  Event = "rollback-ended"  // all stacks are rolled back or skipped
-	RollbackFailed Event = "rollback-failed" // all stacks have ended, some are stuck
+	RollbackPartly Event = "rollback-partly" // what was asked for has ended; other stacks stand, or some are stuck
 )
 
 // Events lists all events.
 func Events() []Event {
-	return []Event{Approve, Pause, Resume, StackFailure, Quiet, AllDone, AllEnded, RollbackAsked, RollbackEnded, RollbackFailed}
+	return []Event{Approve, Pause, Resume, StackFailure, Quiet, AllDone, AllEnded, RollbackAsked, RollbackEnded, RollbackPartly}
 }
 
 // RolloutTable is the machine of the whole rollout: status × event → status.
@@ -330,7 +330,7 @@ func RolloutTable() map[Status]map[Event]Status {
 		Paused:         {Resume: Running, RollbackAsked: RollingBack},
 		Halting:        {Pause: Paused, Quiet: Halted, AllDone: Done, AllEnded: Incomplete, RollbackAsked: RollingBack},
 		Halted:         {Resume: Running, RollbackAsked: RollingBack},
-		RollingBack:    {Pause: RollbackPaused, RollbackEnded: RolledBack, RollbackFailed: Incomplete},
+		RollingBack:    {Pause: RollbackPaused, RollbackEnded: RolledBack, RollbackPartly: Incomplete, Quiet: Halted},
 		RollbackPaused: {Resume: RollingBack},
 		Done:           {RollbackAsked: RollingBack},
 		Incomplete:     {RollbackAsked: RollingBack},
@@ -349,6 +349,8 @@ type Facts struct {
 	Stacks map[StackPhase]int
 	// Failed is the number of stacks that failed since a person last resumed; Budget how many of them are tolerated.
 	Failed, Budget int
+	// Undo is the number of stacks whose rollback was asked for and has not begun.
+	Undo int
 }
 
 // ObserveAll names the one event that the facts amount to.
@@ -377,11 +379,13 @@ func ObserveAll(s Status, f Facts) Event {
 		}
 	case RollingBack:
 		switch {
-		case ended < total:
+		case f.Undo > 0 || active > 0:
 		case f.Stacks[StackRolledBack]+f.Stacks[StackSkipped] == total:
 			return RollbackEnded
+		case ended < total:
+			return Quiet
 		default:
-			return RollbackFailed
+			return RollbackPartly
 		}
 	}
 	return Nothing

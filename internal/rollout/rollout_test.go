@@ -240,6 +240,10 @@ func TestRolloutEndsWhenItsStacksDo(t *testing.T) {
 			t.Fatalf("%s with %v: %s leads to %s", status, f.Stacks, event, next)
 		}
 		allDone := len(f.Stacks) == 1 && f.Stacks[StackDone] > 0
+		f.Undo = 1
+		if e := ObserveAll(RollingBack, f); e != Nothing {
+			t.Fatalf("a rollback ended by %s before it began", e)
+		}
 		if (next == Done) != (allDone && status != RollingBack) {
 			t.Fatalf("%s with %v ends as %s", status, f.Stacks, next)
 		}

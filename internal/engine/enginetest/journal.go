@@ -1,0 +1,312 @@
+// Package enginetest holds stand-ins for what the engine needs of the world, for tests: a journal in memory that keeps the
+// contract of engine.Journal (the suite in store/storetest holds it and the SQL journal to the same), and an AWS made of a
+// map, with faults. It is never part of the binary.
+package enginetest
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/imdsctl/imdsctl/internal/engine"
+	"github.com/imdsctl/imdsctl/internal/fleet"
+	"github.com/imdsctl/imdsctl/internal/plan"
+	"github.com/imdsctl/imdsctl/internal/rollout"
+)
+
+// Journal is an engine.Journal in memory. What it holds survives the engine, as a database would.
+type Journal struct {
+	mu       sync.Mutex
+	approved map[string]string
+	plans    map[string]*plan.Plan
+	records  map[string]*engine.Record
+	intents  map[int64]*engine.Intent
+	settled  map[int64]bool
+	leases   map[fleet.Place]engine.Lane
+	version  int64
+	// Events tells the story in order, one line an event.
+	Events []string
+	// Commit, where set, is called under the lock right before and right after each transaction that writes; an error before
+	// it undoes nothing and records nothing.
+	Commit func(point string, before bool) error
+}
+
+var _ engine.Journal = (*Journal)(nil)
+
+// NewJournal is an empty journal.
+func NewJournal() *Journal {
+	return &Journal{approved: map[string]string{}, plans: map[string]*plan.Plan{}, records: map[string]*engine.Record{},
+		intents: map[int64]*engine.Intent{}, settled: map[int64]bool{}, leases: map[fleet.Place]engine.Lane{}}
+}
+
+// Approve records an approval.
+func (j *Journal) Approve(digest, actor string) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.approved[digest] = actor
+}
+
+// transaction runs one writing transaction under the lock.
+func (j *Journal) transaction(point string, do func() error) error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.Commit != nil {
+		if err := j.Commit(point, true); err != nil {
+			return err
+		}
+	}
+	if err := do(); err != nil {
+		return err
+	}
+	if j.Commit != nil {
+		return j.Commit(point, false)
+	}
+	return nil
+}
+
+// Begin implements engine.Journal.
+func (j *Journal) Begin(_ context.Context, p *plan.Plan, now time.Time) (*engine.Record, error) {
+	id := "r-" + p.Digest[:12]
+	err := j.transaction("begin", func() error {
+		if j.records[id] != nil {
+			return nil
+		}
+		actor, ok := j.approved[p.Digest]
+		if !ok {
+			return engine.ErrNotApproved
+		}
+		r := &engine.Record{ID: id, Digest: p.Digest, Status: rollout.Running, Created: now, Updated: now, Approved: actor,
+			Stacks: map[string]rollout.Stack{}, Changes: map[string]engine.ChangeState{}, Undo: map[string]string{}}
+		for _, s := range p.Stacks {
+			r.Stacks[s.ID] = rollout.Stack{Phase: rollout.StackWaiting}
+		}
+		for _, c := range p.Changes {
+			r.Changes[c.ID] = engine.ChangeState{ID: c.ID, Phase: engine.ChangePending}
+		}
+		j.records[id], j.plans[id] = r, p
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return j.Load(context.Background(), id)
+}
+
+// Plan implements engine.Journal.
+func (j *Journal) Plan(_ context.Context, id string) (*plan.Plan, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if p := j.plans[id]; p != nil {
+		return p, nil
+	}
+	return nil, fmt.Errorf("no rollout %s", id)
+}
+
+// Load implements engine.Journal.
+func (j *Journal) Load(_ context.Context, id string) (*engine.Record, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	r := j.records[id]
+	if r == nil {
+		return nil, fmt.Errorf("no rollout %s", id)
+	}
+	c := *r
+	c.Stacks, c.Changes, c.Undo = maps.Clone(r.Stacks), maps.Clone(r.Changes), maps.Clone(r.Undo)
+	return &c, nil
+}
+
+// Control implements engine.Journal.
+func (j *Journal) Control(_ context.Context, id string) (engine.Control, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	r := j.records[id]
+	return engine.Control{Status: r.Status, Reason: r.Reason, Undo: maps.Clone(r.Undo), FailuresForgiven: r.FailuresForgiven, Version: j.version}, nil
+}
+
+// Ask is what another terminal does: an event on the rollout, or, with a stack, a request to roll it back.
+func (j *Journal) Ask(id, stack string, e rollout.Event, reason string) bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	r := j.records[id]
+	j.version++
+	if stack != "" {
+		if r.Stacks[stack].Phase != rollout.StackRolledBack && r.Stacks[stack].Phase != rollout.StackSkipped {
+			r.Undo[stack] = reason
+			if next, ok := rollout.NextStatus(r.Status, rollout.RollbackAsked); ok && r.Status.Final() {
+				r.Status, r.Reason = next, reason
+			}
+		}
+		return true
+	}
+	next, ok := rollout.NextStatus(r.Status, e)
+	if !ok {
+		return false
+	}
+	if e == rollout.Resume {
+		r.FailuresForgiven = 0
+		for _, s := range r.Stacks {
+			if s.Phase == rollout.StackFailed || s.Phase == rollout.StackStuck {
+				r.FailuresForgiven++
+			}
+		}
+	}
+	if e == rollout.RollbackAsked {
+		for id, s := range r.Stacks {
+			if s.Phase != rollout.StackRolledBack && s.Phase != rollout.StackSkipped {
+				r.Undo[id] = reason
+			}
+		}
+	}
+	r.Status, r.Reason = next, reason
+	j.Events = append(j.Events, fmt.Sprintf("asked %s", e))
+	return true
+}
+
+// Move implements engine.Journal.
+func (j *Journal) Move(_ context.Context, id string, moves []engine.Move, now time.Time) error {
+	return j.transaction("move", func() error {
+		r := j.records[id]
+		for _, m := range moves {
+			if m.Stack == "" && r.Status != m.Status[0] || m.Stack != "" && r.Stacks[m.Stack] != m.From {
+				return engine.ErrMoved
+			}
+		}
+		for _, m := range moves {
+			if m.Stack == "" {
+				r.Status, r.Reason = m.Status[1], m.Reason
+				j.Events = append(j.Events, fmt.Sprintf("rollout %s → %s", m.Event, m.Status[1]))
+				continue
+			}
+			r.Stacks[m.Stack] = m.To
+			j.Events = append(j.Events, fmt.Sprintf("%s %s → %s", m.Stack, m.Event, m.To.Phase))
+			if m.Event == string(rollout.StackUndo) {
+				delete(r.Undo, m.Stack)
+				for _, c := range j.plans[id].Changes {
+					if s := r.Changes[c.ID]; c.Stack == m.Stack && s.Phase == engine.ChangeStuck {
+						s.Phase = engine.ChangeVerified
+						r.Changes[c.ID] = s
+					}
+				}
+			}
+		}
+		r.Updated = now
+		return nil
+	})
+}
+
+// Admit implements engine.Journal.
+func (j *Journal) Admit(_ context.Context, a engine.Admission) (engine.Intent, error) {
+	var intent engine.Intent
+	err := j.transaction("admit", func() error {
+		r, p := j.records[a.Rollout], j.plans[a.Rollout]
+		if j.leases[a.Lane.Place] != a.Lane {
+			return engine.ErrFenced
+		}
+		s, c := r.Stacks[a.Change.Stack], r.Changes[a.Change.ID]
+		open := 0
+		for id, in := range j.intents {
+			if in.Rollout == a.Rollout && !j.settled[id] {
+				open++
+			}
+		}
+		wrote := c.Wrote && (c.Phase == engine.ChangeVerified || c.Phase == engine.ChangeApplied || c.Phase == engine.ChangeFailed)
+		here := s.Step == a.Change.Step
+		ok := open < max(1, p.Header.Rules.MaxInFlight)
+		if a.Direction == engine.Forward {
+			ok = ok && r.Status.MayWrite() && s.Phase == rollout.StackApplying && here && c.Phase == engine.ChangePending
+		} else {
+			ok = ok && r.Status.MayRevert() && wrote && (s.Phase == rollout.StackReverting || s.Phase == rollout.StackRevertingStep && here)
+		}
+		if !ok {
+			return engine.ErrNotAdmitted
+		}
+		c.Phase, c.Attempt = engine.ChangeOpen, c.Attempt+1
+		r.Changes[a.Change.ID] = c
+		intent = engine.Intent{ID: int64(len(j.intents) + 1), Rollout: a.Rollout, Change: a.Change.ID, Place: a.Change.Ref.Place,
+			Direction: a.Direction, Attempt: c.Attempt, Token: a.Token, Epoch: a.Lane.Epoch, Opened: a.Now, LeaseUntil: a.Now.Add(a.Lease)}
+		stored := intent
+		j.intents[intent.ID] = &stored
+		j.Events = append(j.Events, fmt.Sprintf("intent %s %s", a.Direction, a.Change.ID))
+		return nil
+	})
+	return intent, err
+}
+
+// Settle implements engine.Journal.
+func (j *Journal) Settle(_ context.Context, s engine.Settlement) error {
+	return j.transaction("settle", func() error {
+		if j.leases[s.Lane.Place] != s.Lane {
+			return engine.ErrFenced
+		}
+		if s.Intent != 0 {
+			if j.intents[s.Intent] == nil || j.settled[s.Intent] {
+				return fmt.Errorf("intent %d is not open", s.Intent)
+			}
+			j.settled[s.Intent] = true
+		}
+		r := j.records[s.Rollout]
+		c := r.Changes[s.Change]
+		c.Phase, c.Reason, c.Updated, c.Wrote = s.Phase, s.Reason, s.Now, c.Wrote || s.Wrote
+		if s.Outputs != nil {
+			c.Outputs = s.Outputs
+		}
+		r.Changes[s.Change] = c
+		j.Events = append(j.Events, fmt.Sprintf("%s %s: %s", s.Change, s.Phase, s.Reason))
+		return nil
+	})
+}
+
+// OpenIntents implements engine.Journal.
+func (j *Journal) OpenIntents(_ context.Context, id string) ([]engine.Intent, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	var out []engine.Intent
+	for _, n := range slices.Sorted(maps.Keys(j.intents)) {
+		if in := j.intents[n]; in.Rollout == id && !j.settled[n] {
+			out = append(out, *in)
+		}
+	}
+	return out, nil
+}
+
+// Acquire implements engine.Journal. A holder is known to be dead as soon as another asks: there is one process.
+func (j *Journal) Acquire(_ context.Context, place fleet.Place, holder string, _ time.Time, _ time.Duration) (lane engine.Lane, err error) {
+	err = j.transaction("acquire", func() error {
+		lane = engine.Lane{Place: place, Holder: holder, Epoch: j.leases[place].Epoch + 1}
+		j.leases[place] = lane
+		return nil
+	})
+	return lane, err
+}
+
+// Renew implements engine.Journal.
+func (j *Journal) Renew(_ context.Context, lane engine.Lane, _ time.Time, _ time.Duration) error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.leases[lane.Place] != lane {
+		return engine.ErrFenced
+	}
+	return nil
+}
+
+// Release implements engine.Journal. The epoch stays, for the next holder to go beyond.
+func (j *Journal) Release(_ context.Context, lane engine.Lane) error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if l := j.leases[lane.Place]; l == lane {
+		l.Holder = ""
+		j.leases[lane.Place] = l
+	}
+	return nil
+}
+
+// Note implements engine.Journal.
+func (j *Journal) Note(_ context.Context, _, stack, event string, detail map[string]string, _ time.Time) error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.Events = append(j.Events, fmt.Sprintf("%s %s %s", stack, event, detail["reason"]))
+	return nil
+}

@@ -1,0 +1,191 @@
+package enginetest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/imdsctl/imdsctl/internal/engine"
+	"github.com/imdsctl/imdsctl/internal/fleet"
+	"github.com/imdsctl/imdsctl/internal/inventory"
+	"github.com/imdsctl/imdsctl/internal/kind"
+	"github.com/imdsctl/imdsctl/internal/plan"
+)
+
+// World is an AWS made of a map: it serves every kind, obeys sets and creates, and fails as it is told to.
+type World struct {
+	mu     sync.Mutex
+	states map[string]fleet.State
+	made   map[string]map[string]string // by marker: what a create made
+	next   map[string]int               // highest version ever made, by resource
+	// Effects lists what was changed, in order, with the token it came under.
+	Effects []Effect
+	// Fault, where set, decides before each call what goes wrong with it.
+	Fault func(call string, id string) Fault
+}
+
+// Effect is one change of the world.
+type Effect struct {
+	ID, Verb, Token string
+	Revert          bool
+	After           fleet.State
+}
+
+// Fault is what goes wrong with a call.
+type Fault string
+
+// Faults. Lost is a call whose answer never comes though it took effect; Unsent one that never arrived.
+const (
+	Fine      Fault = ""
+	Lost      Fault = "lost"
+	Unsent    Fault = "unsent"
+	Throttled Fault = "throttled"
+	Denied    Fault = "denied"
+	Expired   Fault = "expired"
+)
+
+// NewWorld is an empty world.
+func NewWorld() *World {
+	return &World{states: map[string]fleet.State{}, made: map[string]map[string]string{}, next: map[string]int{}}
+}
+
+// Put sets a resource, as another operator would.
+func (w *World) Put(id string, s fleet.State) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.states[id] = s.Clone()
+}
+
+// Get reads a resource; nil where it is not there.
+func (w *World) Get(id string) fleet.State {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if s := w.states[id]; s != nil {
+		return s.Clone()
+	}
+	return nil
+}
+
+// Remove makes a resource vanish.
+func (w *World) Remove(id string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delete(w.states, id)
+}
+
+// Driver implements engine.Drivers.
+func (w *World) Driver(place fleet.Place, _ string) (kind.Driver, error) {
+	return driver{w, place}, nil
+}
+
+// Kind implements engine.Drivers.
+func (w *World) Kind(name string) (kind.Kind, bool) { return kind.Kind{Name: name}, true }
+
+var _ engine.Drivers = (*World)(nil)
+
+type driver struct {
+	w     *World
+	place fleet.Place
+}
+
+func (d driver) fail(class fleet.ErrorClass, action string) error {
+	return &fleet.CallError{Class: class, Place: d.place, Action: action, Err: errors.New(string(class))}
+}
+
+func (d driver) fault(call, id string) Fault {
+	if d.w.Fault == nil {
+		return Fine
+	}
+	return d.w.Fault(call, id)
+}
+
+func (d driver) List(context.Context, func(inventory.Resource) error) error {
+	return errors.New("the engine never lists")
+}
+
+func (d driver) Read(ctx context.Context, id string) (inventory.Resource, error) {
+	if err := ctx.Err(); err != nil {
+		return inventory.Resource{}, err
+	}
+	switch d.fault("read", id) {
+	case Throttled:
+		return inventory.Resource{}, d.fail(fleet.ErrThrottled, "read")
+	case Denied:
+		return inventory.Resource{}, d.fail(fleet.ErrDenied, "read")
+	case Expired:
+		return inventory.Resource{}, d.fail(fleet.ErrExpired, "read")
+	case Lost, Unsent:
+		return inventory.Resource{}, d.fail(fleet.ErrTransient, "read")
+	}
+	s := d.w.Get(id)
+	if s == nil {
+		return inventory.Resource{}, d.fail(fleet.ErrGone, "read")
+	}
+	return inventory.Resource{Ref: fleet.Ref{Place: d.place, ID: id}, State: s}, nil
+}
+
+func (d driver) Write(ctx context.Context, w kind.Write) (kind.Result, error) {
+	if err := ctx.Err(); err != nil {
+		return kind.Result{}, err
+	}
+	f := d.fault("write", w.ID)
+	switch f {
+	case Throttled:
+		return kind.Result{}, d.fail(fleet.ErrThrottled, "write")
+	case Denied:
+		return kind.Result{}, d.fail(fleet.ErrDenied, "write")
+	case Expired:
+		return kind.Result{}, d.fail(fleet.ErrExpired, "write")
+	case Unsent:
+		return kind.Result{}, d.fail(fleet.ErrTransient, "write")
+	}
+	res, err := d.effect(w)
+	if f == Lost && err == nil {
+		return kind.Result{}, d.fail(fleet.ErrTransient, "write")
+	}
+	return res, err
+}
+
+func (d driver) effect(w kind.Write) (kind.Result, error) {
+	d.w.mu.Lock()
+	defer d.w.mu.Unlock()
+	s := d.w.states[w.ID]
+	if s == nil {
+		return kind.Result{}, d.fail(fleet.ErrGone, "write")
+	}
+	after := w.After.Clone()
+	var outputs map[string]string
+	if w.Verb == "create-version" && !w.Revert {
+		if made := d.w.made[w.Marker]; made != nil {
+			return kind.Result{Outputs: made}, nil // the client token guards against a second one
+		}
+		if d.w.next[w.ID] == 0 {
+			d.w.next[w.ID] = 5
+		}
+		d.w.next[w.ID]++
+		outputs = map[string]string{"Version": fmt.Sprint(d.w.next[w.ID])}
+		d.w.made[w.Marker] = outputs
+		after = s.With(fleet.State{"LatestVersion": outputs["Version"]})
+	}
+	for _, v := range after {
+		if len(plan.References(v)) > 0 {
+			return kind.Result{}, d.fail(fleet.ErrInvalid, "write "+v)
+		}
+	}
+	d.w.states[w.ID] = after
+	d.w.Effects = append(d.w.Effects, Effect{ID: w.ID, Verb: w.Verb, Token: w.Token, Revert: w.Revert, After: after.Clone()})
+	return kind.Result{Outputs: outputs}, nil
+}
+
+func (d driver) Find(ctx context.Context, w kind.Write) (kind.Result, error) {
+	if err := ctx.Err(); err != nil {
+		return kind.Result{}, err
+	}
+	d.w.mu.Lock()
+	defer d.w.mu.Unlock()
+	if made := d.w.made[w.Marker]; made != nil {
+		return kind.Result{Outputs: made}, nil
+	}
+	return kind.Result{}, kind.ErrNotFound
+}
