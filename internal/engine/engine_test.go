@@ -29,6 +29,7 @@ type gates struct {
 	mu    sync.Mutex
 	fail  map[string]string // instance id → reason
 	err   error
+	late  string // a reason to fail, from the end of a bake on
 	asked int
 }
 
@@ -38,6 +39,9 @@ func (g *gates) ReadGates(_ context.Context, q engine.GateQuery) (engine.GateRes
 	g.asked++
 	if g.err != nil {
 		return engine.GateResult{}, g.err
+	}
+	if g.late != "" && q.Now.Sub(q.Since) >= 30*time.Minute {
+		return engine.GateResult{Reason: g.late}, nil
 	}
 	for _, i := range q.Instances {
 		if why := g.fail[i.ID]; why != "" {
@@ -399,6 +403,55 @@ func TestExpiredCredentialsEndTheRunAndLoseNothing(t *testing.T) {
 		s.want(t, all)
 		if n := len(s.world.Effects); n != 9 {
 			t.Errorf("%d effects for 9 changes", n)
+		}
+	})
+}
+
+func TestTheEndOfABakeIsReadAtItsEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t, 1)
+		s.gates.late = "a call was refused at the end"
+		if r := s.must(t); r.Stacks["s-0"].Phase != rollout.StackFailed {
+			t.Errorf("stacks %+v", r.Stacks)
+		}
+	})
+}
+
+func TestAWriteThatIsStillOnItsWayIsWaitedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t, 1, 2)
+		first := map[string]bool{}
+		s.world.Fault = func(call, id string) enginetest.Fault {
+			if call == "write" && !first[id] {
+				first[id] = true
+				return enginetest.Late
+			}
+			return enginetest.Fine
+		}
+		if r := s.must(t); r.Status != rollout.Done {
+			t.Errorf("status %s\n%s", r.Status, strings.Join(s.journal.Events, "\n"))
+		}
+		s.want(t, all)
+		if n := len(s.world.Effects); n != 6 {
+			t.Errorf("%d effects for 6 changes: %+v", n, s.world.Effects)
+		}
+	})
+}
+
+func TestWhatIsBackAlreadyIsNotWritten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t, 2)
+		s.must(t)
+		s.world.Put("i-0-1", optional())
+		n := len(s.world.Effects)
+		s.journal.Ask(s.id, "", rollout.RollbackAsked, "ana")
+		if r := s.must(t); r.Status != rollout.RolledBack {
+			t.Errorf("status %s %+v", r.Status, r.Stacks)
+		}
+		for _, e := range s.world.Effects[n:] {
+			if e.ID == "i-0-1" {
+				t.Errorf("wrote %+v", e)
+			}
 		}
 	})
 }

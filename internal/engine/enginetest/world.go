@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/imdsctl/imdsctl/internal/engine"
 	"github.com/imdsctl/imdsctl/internal/fleet"
@@ -43,6 +44,8 @@ const (
 	Throttled Fault = "throttled"
 	Denied    Fault = "denied"
 	Expired   Fault = "expired"
+	// Late is a call that is given up while it is still on its way: it takes effect half a minute later.
+	Late Fault = "late"
 )
 
 // NewWorld is an empty world.
@@ -138,6 +141,9 @@ func (d driver) Write(ctx context.Context, w kind.Write) (kind.Result, error) {
 	case Expired:
 		return kind.Result{}, d.fail(fleet.ErrExpired, "write")
 	case Unsent:
+		return kind.Result{}, d.fail(fleet.ErrTransient, "write")
+	case Late:
+		time.AfterFunc(30*time.Second, func() { _, _ = d.effect(w) })
 		return kind.Result{}, d.fail(fleet.ErrTransient, "write")
 	}
 	res, err := d.effect(w)
