@@ -428,12 +428,18 @@ func TestAWriteThatIsStillOnItsWayIsWaitedFor(t *testing.T) {
 			}
 			return enginetest.Fine
 		}
-		if r := s.must(t); r.Status != rollout.Done {
+		r := s.must(t)
+		if r.Status != rollout.Done {
 			t.Errorf("status %s\n%s", r.Status, strings.Join(s.journal.Events, "\n"))
 		}
 		s.want(t, all)
 		if n := len(s.world.Effects); n != 6 {
 			t.Errorf("%d effects for 6 changes: %+v", n, s.world.Effects)
+		}
+		for id, c := range r.Changes {
+			if !c.Wrote {
+				t.Errorf("%s is not known to be imdsctl's own work: a rollback would leave it", id)
+			}
 		}
 	})
 }
