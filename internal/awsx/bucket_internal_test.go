@@ -168,7 +168,7 @@ func TestLimitFor(t *testing.T) {
 		{"ec2:DeleteLaunchTemplateVersions", nil, Limit{50, 5}},
 		{"cloudwatch:GetMetricData", nil, Limit{50, 50}},
 		{"cloudwatch:ListMetrics", nil, Limit{25, 25}},
-		{DatapointsBucket, nil, Limit{396_000, 396_000}},
+		{DatapointsBucket, nil, Limit{198_000, 198_000}},
 		{"organizations:ListAccounts", nil, Limit{8, 8}},
 		{"nova:Anything", nil, Limit{10, 5}},
 		{"ec2:DescribeInstances", overrides, Limit{7, 7}},

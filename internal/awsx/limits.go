@@ -39,7 +39,7 @@ func defaultLimits() map[string]Limit {
 		"ec2:ModifyInstanceMetadataDefaults": {2, 2},
 
 		"cloudwatch:GetMetricData":  {50, 50},
-		DatapointsBucket:            {396_000, 396_000},
+		DatapointsBucket:            {198_000, 198_000},
 		"cloudwatch:ListMetrics":    {25, 25},
 		"cloudwatch:DescribeAlarms": {9, 9},
 		"cloudwatch:*":              {3, 3},

@@ -51,9 +51,8 @@ func (c scaled) Sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// Manual is a clock that stands still until someone sleeps on it or advances it: Sleep moves the time forward at once.
-// With a single sleeper that is exact; with many, time is the furthest that any has slept to, which keeps order and
-// never goes back. It is for tests.
+// Manual is a clock that stands still until someone sleeps on it or advances it: Sleep moves the time forward at once,
+// without waiting. It is for tests of code with a single sleeper; with several, their sleeps add up.
 type Manual struct {
 	mu  sync.Mutex
 	now time.Time
