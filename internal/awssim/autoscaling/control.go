@@ -1,0 +1,204 @@
+package autoscaling
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/imdsctl/imdsctl/internal/awssim/core"
+	"github.com/imdsctl/imdsctl/internal/awssim/ec2"
+	"github.com/imdsctl/imdsctl/internal/fleet"
+)
+
+// What follows is for tests, scenarios and the simulator's controls: groups made and moved without a request. The place
+// must be locked by the caller, as for StoreOf.
+
+// Create adds a group that has no instances yet and was created at the given time. It does not launch any by itself:
+// Attach gives it some, and Act lets it launch what is missing.
+func (s *Store) Create(created time.Time, name string, spec Spec) error {
+	_, err := s.create(created, name, spec)
+	return err
+}
+
+// Attach makes an instance a member, as if the group had launched it from the template version (0: from the group's
+// launch configuration) when it was launched, and records that activity unless it is too old to be described.
+func (s *Store) Attach(name string, inst *ec2.Instance, version int64) error {
+	g := s.groups[name]
+	if g == nil {
+		return groupNotFound(name)
+	}
+	if s.memberOf[inst.ID()] != nil {
+		return fmt.Errorf("instance %s is in group %s already", inst.ID(), s.memberOf[inst.ID()].name)
+	}
+	src := g.spec.Newest().Source
+	from := launched{config: src.Config, version: version}
+	switch {
+	case src.Template != nil:
+		from.template, from.name = src.Template.ID, src.Template.Name
+	case src.Mixed != nil:
+		from.template, from.name = src.Mixed.Template.ID, src.Mixed.Template.Name
+	}
+	at, n := inst.Newest().LaunchTime, g.live()
+	m := s.adopt(g, inst, from, at)
+	if s.place.World().Now().Sub(at) < keepActivities {
+		s.launchActivity(g, m.id, m.zone, inst.Newest().SubnetID, growCause("", at, n, n+1), at, s.place.World().Settle())
+	}
+	return nil
+}
+
+// Succeed records that a group replaced an instance, which EC2 shows no more: it was terminated at the given time.
+func (s *Store) Succeed(name string, gone *ec2.Instance, at time.Time) error {
+	g := s.groups[name]
+	if g == nil {
+		return groupNotFound(name)
+	}
+	st, n := gone.Newest(), g.spec.Newest().Desired
+	launched := gone.Lives()[0].From
+	if settle := s.place.World().Settle(); s.place.World().Now().Sub(launched) < keepActivities {
+		s.launchActivity(g, gone.ID(), st.AZ, st.SubnetID, growCause("", launched, n-1, n), launched, settle)
+	}
+	s.terminateActivity(g, gone.ID(), st.AZ, st.SubnetID, shrinkCause("", at, n, n-1, gone.ID()), at, s.place.World().Settle())
+	s.formerly[gone.ID()] = name
+	return nil
+}
+
+// Act lets the group launch or terminate until it has its desired capacity, now.
+func (s *Store) Act(name string, now time.Time) error {
+	g := s.groups[name]
+	if g == nil {
+		return groupNotFound(name)
+	}
+	s.reconcile(g, now, "")
+	return nil
+}
+
+// SetDesired changes the desired capacity, and lets the group act.
+func (s *Store) SetDesired(name string, now time.Time, desired int) error {
+	g := s.groups[name]
+	if g == nil {
+		return groupNotFound(name)
+	}
+	if err := s.scale(g, now, desired); err != nil {
+		return err
+	}
+	s.reconcile(g, now, "At "+stamp(now)+" a user request explicitly set group desired capacity.  ")
+	return nil
+}
+
+// seedSection is the section "autoscaling" of a seed's region.
+type seedSection struct {
+	LaunchConfigurations []seedConfig `json:"launch_configurations,omitempty"`
+	Groups               []seedGroup  `json:"groups,omitempty"`
+}
+
+type seedConfig struct {
+	Name         string        `json:"name"`
+	ImageID      string        `json:"image_id"`
+	InstanceType string        `json:"instance_type"`
+	Profile      string        `json:"profile,omitempty"`
+	Options      fleet.Options `json:"metadata_options,omitzero"`
+}
+
+type seedGroup struct {
+	Name                string            `json:"name"`
+	LaunchConfiguration string            `json:"launch_configuration,omitempty"`
+	Template            string            `json:"template,omitempty"` // id or name
+	Version             string            `json:"version,omitempty"`  // $Default when empty
+	Overrides           []seedOverride    `json:"overrides,omitempty"`
+	Min                 int               `json:"min,omitempty"`
+	Max                 int               `json:"max,omitempty"`
+	Desired             int               `json:"desired,omitempty"`
+	Zones               []string          `json:"zones,omitempty"` // the region's first zone when empty
+	Tags                map[string]string `json:"tags,omitempty"`  // propagated at launch
+	// Instances of the EC2 section are members; what is missing to the desired capacity is launched.
+	Instances []string `json:"instances,omitempty"`
+}
+
+type seedOverride struct {
+	InstanceType string `json:"instance_type"`
+	Template     string `json:"template,omitempty"`
+	Version      string `json:"version,omitempty"`
+}
+
+func seedPlace(p *core.Place, section json.RawMessage, path string) error {
+	var in seedSection
+	if err := core.DecodeStrict(path, section, &in); err != nil {
+		return err
+	}
+	s, now := StoreOf(p), p.World().Now()
+	for i, c := range in.LaunchConfigurations {
+		cfg := Config{
+			Name: c.Name, ImageID: c.ImageID, InstanceType: c.InstanceType, Profile: c.Profile, Options: c.Options, Created: now,
+		}
+		if err := s.PutConfig(cfg); err != nil {
+			return fmt.Errorf("%s.launch_configurations[%d]: %w", path, i, err)
+		}
+	}
+	for i, g := range in.Groups {
+		if err := s.seedGroup(g, now); err != nil {
+			return fmt.Errorf("%s.groups[%d]: %w", path, i, err)
+		}
+	}
+	return nil
+}
+
+func (s *Store) seedGroup(in seedGroup, now time.Time) error {
+	spec := Spec{Min: in.Min, Max: max(in.Max, in.Desired, len(in.Instances)), Desired: max(in.Desired, len(in.Instances)), Zones: in.Zones}
+	if len(spec.Zones) == 0 {
+		spec.Zones = []string{string(s.place.Region) + "a"}
+	}
+	for _, k := range sortedKeys(in.Tags) {
+		spec.Tags = append(spec.Tags, Tag{k, in.Tags[k], true})
+	}
+	ref := func(template, version string) *TemplateRef {
+		if template == "" {
+			return nil
+		}
+		if strings.HasPrefix(template, "lt-") {
+			return &TemplateRef{ID: template, Version: version}
+		}
+		return &TemplateRef{Name: template, Version: version}
+	}
+	spec.Source = Source{Config: in.LaunchConfiguration, Template: ref(in.Template, in.Version)}
+	if len(in.Overrides) > 0 && spec.Source.Template != nil {
+		mixed := &Mixed{Template: *spec.Source.Template}
+		for _, o := range in.Overrides {
+			mixed.Overrides = append(mixed.Overrides, Override{InstanceType: o.InstanceType, Template: ref(o.Template, o.Version)})
+		}
+		spec.Source.Template, spec.Source.Mixed = nil, mixed
+	}
+	if err := s.Create(now, in.Name, spec); err != nil {
+		return err
+	}
+	for _, id := range in.Instances {
+		inst := s.ec2().Instance(id)
+		if inst == nil {
+			return fmt.Errorf("group %s: instance %s is not in the ec2 section", in.Name, id)
+		}
+		if err := s.Attach(in.Name, inst, s.versionOf(spec.Source)); err != nil {
+			return err
+		}
+	}
+	return s.Act(in.Name, now)
+}
+
+// versionOf is the number of the version that the source's template resolves to, 0 where there is none.
+func (s *Store) versionOf(src Source) int64 {
+	ref := src.Template
+	if src.Mixed != nil {
+		ref = &src.Mixed.Template
+	}
+	if ref == nil {
+		return 0
+	}
+	id := ref.ID
+	if id == "" {
+		id = ref.Name
+	}
+	n, err := s.ec2().ResolveVersion(id, ref.Version)
+	if err != nil {
+		return 0
+	}
+	return n
+}

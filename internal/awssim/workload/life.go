@@ -1,0 +1,94 @@
+package workload
+
+import (
+	"iter"
+	"math"
+)
+
+// All times in this package's arithmetic are Unix seconds.
+
+// Forever is the end of a run that has not ended, and of the last setting.
+const Forever = math.MaxInt64
+
+// Run is a time in which the instance ran: From ≤ t < To.
+type Run struct{ From, To int64 }
+
+// Setting is the metadata options of an instance from a moment on.
+type Setting struct {
+	From     int64
+	Required bool // HttpTokens is required
+	Disabled bool // HttpEndpoint is disabled
+	HopLimit int
+}
+
+// Life is the part of an instance's history that decides what its programs see. Runs are in order and do not overlap;
+// settings are in order, and the first counts from the beginning of time.
+type Life struct {
+	ID       string
+	Runs     []Run
+	Settings []Setting
+	// Detailed monitoring gives points by the minute, basic monitoring every five minutes.
+	Detailed bool
+}
+
+// Resolution is the length, in seconds, of the shortest period CloudWatch has points for.
+func (l *Life) Resolution() int64 {
+	if l.Detailed {
+		return 60
+	}
+	return 300
+}
+
+// SettingAt is the setting in force at t.
+func (l *Life) SettingAt(t int64) Setting {
+	var s Setting
+	for i, c := range l.Settings {
+		if i > 0 && c.From > t {
+			break
+		}
+		s = c
+	}
+	return s
+}
+
+// RunningAt tells whether the instance ran at t.
+func (l *Life) RunningAt(t int64) bool {
+	for _, r := range l.Runs {
+		if r.From <= t && t < r.To {
+			return true
+		}
+	}
+	return false
+}
+
+// span is a stretch of a run under one setting.
+type span struct {
+	from, to int64
+	run      *Run
+	setting  Setting
+}
+
+// spans walks the runs cut at changes of the setting, in order, clipped to [from, to).
+func (l *Life) spans(from, to int64) iter.Seq[span] {
+	return func(yield func(span) bool) {
+		for i := range l.Runs {
+			r := &l.Runs[i]
+			if r.To <= from || r.From >= to {
+				continue
+			}
+			for j := range l.Settings {
+				begin, end := l.Settings[j].From, int64(Forever)
+				if j == 0 {
+					begin = math.MinInt64
+				}
+				if j+1 < len(l.Settings) {
+					end = l.Settings[j+1].From
+				}
+				s := span{from: max(r.From, begin, from), to: min(r.To, end, to), run: r, setting: l.Settings[j]}
+				if s.from < s.to && !yield(s) {
+					return
+				}
+			}
+		}
+	}
+}
