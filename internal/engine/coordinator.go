@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/imdsctl/imdsctl/internal/fleet"
@@ -484,8 +485,12 @@ func (r *run) readGates(ctx context.Context, s *stackRun, now time.Time) {
 		case c.Ref.Kind == inventory.KindInstance:
 			q.Instances = append(q.Instances, c.Ref)
 		}
-		if c.Ref.Kind == inventory.KindAutoScaling {
+		switch {
+		case c.Step != s.state.Step || !c.state.Wrote:
+		case c.Ref.Kind == inventory.KindAutoScaling:
 			q.Groups = append(q.Groups, c.Ref)
+		case c.Ref.Kind == inventory.KindLaunchTemplate && !slices.Contains(q.Templates, c.Ref):
+			q.Templates = append(q.Templates, c.Ref)
 		}
 	}
 	r.underway++

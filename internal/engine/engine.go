@@ -32,11 +32,14 @@ type Options struct {
 	PollInterval time.Duration
 	// LaneWidth is how many changes of one place are under way at a time. Default 8.
 	LaneWidth int
-	// MaxAttempts is how often a change is tried again when AWS certainly did not take it. Default 5.
+	// MaxAttempts is how often a change is tried again when AWS certainly did not take it. Default DefaultMaxAttempts.
 	MaxAttempts int
 	// Progress, where set, is told of everything that happens, in order, from one goroutine; it must not block for long.
 	Progress func(Progress)
 }
+
+// DefaultMaxAttempts is how often a change is tried unless Options say otherwise.
+const DefaultMaxAttempts = 5
 
 func (o *Options) complete() {
 	def := func(d *time.Duration, v time.Duration) {
@@ -52,7 +55,7 @@ func (o *Options) complete() {
 		o.LaneWidth = 8
 	}
 	if o.MaxAttempts <= 0 {
-		o.MaxAttempts = 5
+		o.MaxAttempts = DefaultMaxAttempts
 	}
 }
 

@@ -198,8 +198,9 @@ type GateQuery struct {
 	Place fleet.Place
 	// Instances are the changed instances that run, with the instances launched from changed templates since.
 	Instances []fleet.Ref
-	// Groups are the Auto Scaling groups whose launches changed.
-	Groups []fleet.Ref
+	// Groups are the Auto Scaling groups whose launches changed, Templates the launch templates.
+	Groups    []fleet.Ref
+	Templates []fleet.Ref
 	// Stage tells which metric to read: hop-limit changes watch MetadataNoToken rise, others MetadataNoTokenRejected.
 	Stage plan.Stage
 	Since time.Time

@@ -17,7 +17,7 @@ import (
 // admit commits an intent. From here on the call may have happened.
 func (x *execution) admit(ctx context.Context, d Direction) (Intent, error) {
 	intent, err := x.lane.opt.Journal.Admit(ctx, Admission{Rollout: x.lane.rollout, Change: x.change(), Direction: d, Lane: x.lease,
-		Token: token(x.lane.rollout, x.change().ID, d, x.state.Attempt+1), Now: x.lane.opt.Clock.Now(), Lease: x.lane.opt.CallTimeout})
+		Token: Token(x.lane.rollout, x.change().ID, d, x.state.Attempt+1), Now: x.lane.opt.Clock.Now(), Lease: x.lane.opt.CallTimeout})
 	if err != nil {
 		return intent, err
 	}
@@ -25,8 +25,8 @@ func (x *execution) admit(ctx context.Context, d Direction) (Intent, error) {
 	return intent, nil
 }
 
-// token is unique to rollout, change, direction and attempt, and the same whenever it is computed again.
-func token(rolloutID, change string, d Direction, attempt int) string {
+// Token is what a write is marked with at AWS. It is unique to rollout, change, direction and attempt, and the same whenever it is computed again.
+func Token(rolloutID, change string, d Direction, attempt int) string {
 	sum := sha256.Sum256(fmt.Appendf(nil, "%s\n%s\n%s\n%d", rolloutID, change, d, attempt))
 	return "imdsctl-" + hex.EncodeToString(sum[:12])
 }
