@@ -108,6 +108,7 @@ var codeClasses = []struct {
 	{"IncorrectSpotRequestState", fleet.ErrConflict},
 	{"UnsupportedOperation", fleet.ErrConflict},
 	{"OperationNotPermitted*", fleet.ErrConflict},
+	{"DeclarativePolicyViolation*", fleet.ErrConflict},
 	{"InvalidState*", fleet.ErrConflict},
 	{"*AlreadyExists", fleet.ErrConflict},
 	{"*AlreadyExistsException", fleet.ErrConflict},

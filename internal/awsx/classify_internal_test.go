@@ -52,6 +52,7 @@ func TestClassOf(t *testing.T) {
 		{"ec2:X", "IncorrectInstanceState", "", 400, fleet.ErrConflict},
 		{"ec2:X", "UnsupportedOperation", "", 400, fleet.ErrConflict},
 		{"ec2:X", "OperationNotPermitted", "", 400, fleet.ErrConflict},
+		{"ec2:X", "DeclarativePolicyViolation", "", 403, fleet.ErrConflict},
 		{"ec2:X", "IdempotentParameterMismatch", "", 400, fleet.ErrConflict},
 		{"ec2:X", "InvalidLaunchTemplateName.AlreadyExistsException", "", 400, fleet.ErrConflict},
 		{"x:X", "ResourceInUseException", "", 400, fleet.ErrConflict},

@@ -162,7 +162,7 @@ func tame(cfg aws.Config, client aws.HTTPClient) aws.Config {
 	cfg.RetryMaxAttempts = 0 // AWS_MAX_ATTEMPTS would wrap the retryer above
 	cfg.ClientLogMode = 0
 	if client != nil {
-		cfg.HTTPClient = client
+		cfg.HTTPClient = ownBody{client}
 		return cfg
 	}
 	// A buildable client is rebuilt, connection pool and all, in each service client: thousands of pools to the same
@@ -176,6 +176,7 @@ func tame(cfg aws.Config, client aws.HTTPClient) aws.Config {
 			t.MaxIdleConns, t.MaxIdleConnsPerHost = 512, 64
 		}).Freeze()
 	}
+	cfg.HTTPClient = ownBody{cfg.HTTPClient}
 	return cfg
 }
 

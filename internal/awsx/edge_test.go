@@ -5,11 +5,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -854,3 +856,39 @@ func TestNoCredentials(t *testing.T) {
 		t.Error("something was sent")
 	}
 }
+
+// The SDK closes the body of a request once the answer begins: what the transport reads must not be that body.
+func TestTheTransportHasABodyOfItsOwn(t *testing.T) {
+	f := newFake(t)
+	var sdk, sent atomic.Int32
+	inner := http.DefaultTransport.(*http.Transport).Clone()
+	e := f.edge(func(o *awsx.Options) {
+		o.HTTPClient = doer(func(r *http.Request) (*http.Response, error) {
+			if r.Body != nil && r.GetBody != nil {
+				again, err := r.GetBody()
+				if err != nil {
+					return nil, err
+				}
+				body, err := io.ReadAll(again)
+				if err != nil {
+					return nil, err
+				}
+				sdk.Add(1)
+				if len(body) > 0 && int64(len(body)) == r.ContentLength {
+					sent.Add(1)
+				}
+			}
+			return inner.RoundTrip(r)
+		})
+	})
+	if _, err := e.Caller(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if sdk.Load() == 0 || sdk.Load() != sent.Load() {
+		t.Errorf("%d requests, %d with a body that can be read again whole", sdk.Load(), sent.Load())
+	}
+}
+
+type doer func(*http.Request) (*http.Response, error)
+
+func (d doer) Do(r *http.Request) (*http.Response, error) { return d(r) }
