@@ -1,6 +1,7 @@
 package assess
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"time"
@@ -133,6 +134,9 @@ func (j *judge) observed(v *Verdict, r *inventory.Resource, own *Basis) {
 		j.blocked(v, r, own)
 	case j.in.EvidenceGap != nil:
 		v.set(Unknown, CodeGap, fmt.Sprintf("CloudWatch could not be read (%s): %s", j.in.EvidenceGap.Class, j.in.EvidenceGap.Detail))
+	case j.lineageGap(v) != nil:
+		gap := j.lineageGap(v)
+		v.set(Unknown, CodeGap, fmt.Sprintf("its lineage is not known completely: %s could not be read (%s): %s", cmp.Or(gap.Kind, "the place"), gap.Class, gap.Detail))
 	case b.Covered == 0:
 		v.set(Unknown, CodeNoEvidence, fmt.Sprintf("no datapoint of MetadataNoToken in %s", span(j.in.Span)))
 	case b.Coverage() < e.MinCoverage:
@@ -143,6 +147,20 @@ func (j *judge) observed(v *Verdict, r *inventory.Resource, own *Basis) {
 		v.set(Ready, CodeCovered, fmt.Sprintf("no v1 call in %d of %d periods since %s, %s seen",
 			b.Covered, b.Periods, stamp(b.Start), plural(b.Boots, "boot")))
 	}
+}
+
+// lineageGap finds what keeps the members of a lineage from being known completely: one that is missing may have called v1.
+func (j *judge) lineageGap(v *Verdict) *inventory.Scope {
+	kinds := []string{inventory.KindInstance}
+	if v.Basis.Lineage.Kind == inventory.KindAutoScaling {
+		kinds = append(kinds, inventory.KindAutoScaling) // its history tells of the members that are no more
+	}
+	for _, kind := range kinds {
+		if gap, ok := j.in.Snapshot.Gap(kind); ok {
+			return &gap
+		}
+	}
+	return nil
 }
 
 // blocked states who called, and lets a person's override turn the verdict.

@@ -318,6 +318,24 @@ func TestUnreadKindKeepsTheDefault(t *testing.T) {
 	}
 }
 
+func TestUnreadConsumersKeepATemplateAndItsGroupAsTheyAre(t *testing.T) {
+	for _, kind := range []string{inventory.KindAutoScaling, inventory.KindInstance} {
+		w := newWorld()
+		lt := w.template("lt-1", map[string]fleet.Options{"1": optional()}, "1", "1")
+		g := w.group("web", "lt-1", "$Default")
+		i := w.instance("i-1", 13.9, memberOf("web"), launchedFrom("lt-1"))
+		w.covers(i, 14, 0, 0)
+		w.scopes = []inventory.Scope{{Place: place, Kind: kind, Status: inventory.ScopeGap, Class: fleet.ErrDenied, Detail: "no"}}
+		r := w.judge(t)
+		if v := r.Verdict(lt); v.Status != assess.Unknown || !v.Has(assess.CodeGap) {
+			t.Errorf("%s unread: template %s (%s)", kind, v.Status, v.Why())
+		}
+		if v := r.Verdict(g); kind == inventory.KindInstance && v.Status != assess.Unknown {
+			t.Errorf("%s unread: group %s (%s)", kind, v.Status, v.Why())
+		}
+	}
+}
+
 func TestHopLimitRule(t *testing.T) {
 	w := newWorld()
 	w.config = "hop_limit: {rules: [{match: {name: \"node-*\"}, value: 2}]}\n"

@@ -28,6 +28,9 @@ func (j *judge) group(r *inventory.Resource) *Verdict {
 		v.set(Unknown, CodeUnresolved, unresolved)
 		return v
 	}
+	if j.unread(v, inventory.KindInstance) {
+		return v
+	}
 	v.Want = j.want(r, effective)
 	j.observed(v, r, nil)
 	// A member that may not be changed keeps its group's launches as they are.
@@ -80,6 +83,9 @@ func (j *judge) template(r *inventory.Resource) *Verdict {
 	v := &Verdict{Ref: r.Ref, Basis: j.basis(r.Ref)}
 	_, said, _ := launchOptions(r, inventory.SelectDefault)
 	v.Effective = said.Over(j.report.Defaults)
+	if j.unread(v, inventory.KindAutoScaling, inventory.KindInstance) {
+		return v
+	}
 	consumers := j.index.Consumers(r.Ref)
 	users := j.bareUsers(r)
 	if len(consumers) == 0 && len(users) == 0 {
@@ -91,6 +97,12 @@ func (j *judge) template(r *inventory.Resource) *Verdict {
 	}
 	if j.settled(v, r, fleet.Options{}) {
 		return v
+	}
+	for _, kind := range []string{inventory.KindInstance, inventory.KindAutoScaling} {
+		if gap, ok := j.in.Snapshot.Gap(kind); ok {
+			v.set(Unknown, CodeGap, fmt.Sprintf("who launches from it is not known completely: %s could not be read (%s): %s", kind, gap.Class, gap.Detail))
+			return v
+		}
 	}
 	v.Want = j.want(r, said)
 	ready, done := 0, 0
@@ -151,11 +163,8 @@ func (j *judge) accountDefaults(r *inventory.Resource) *Verdict {
 		v.set(Blocked, CodeDeclarative, "managed by "+by+": change the organization's policy")
 		return v
 	}
-	for _, kind := range []string{inventory.KindInstance, inventory.KindAutoScaling, inventory.KindLaunchTemplate} {
-		if gap, ok := j.in.Snapshot.Gap(kind); ok {
-			v.set(Unknown, CodeGap, fmt.Sprintf("%s could not be read (%s): %s", kind, gap.Class, gap.Detail))
-			return v
-		}
+	if j.unread(v, inventory.KindInstance, inventory.KindAutoScaling, inventory.KindLaunchTemplate) {
+		return v
 	}
 	v.Want = fleet.Options{Tokens: fleet.TokensRequired}
 	var inTheWay []string
@@ -178,6 +187,18 @@ func (j *judge) accountDefaults(r *inventory.Resource) *Verdict {
 	}
 	v.set(Ready, CodeCovered, "everything that would inherit it is ready or done")
 	return v
+}
+
+// unread makes the verdict unknown where one of the kinds it rests on could not be read completely: a consumer that was
+// not seen may be the one that calls v1.
+func (j *judge) unread(v *Verdict, kinds ...string) bool {
+	for _, kind := range kinds {
+		if gap, ok := j.in.Snapshot.Gap(kind); ok {
+			v.set(Unknown, CodeGap, fmt.Sprintf("%s could not be read (%s): %s", kind, gap.Class, gap.Detail))
+			return true
+		}
+	}
+	return false
 }
 
 // inherits tells whether a launch of this lineage would take HttpTokens from the account's default: a group, or an
