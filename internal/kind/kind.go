@@ -1,8 +1,9 @@
 // Package kind is the contract between imdsctl and one kind of AWS resource that carries instance metadata settings.
 //
-// A kind is a value (Kind) that can be read, compared and printed without AWS, and a Driver, which is the kind at work in
-// one place. From the two, core derives plan, apply, verify and rollback once for all kinds; a kind never loops, retries,
-// throttles or journals. The package imports the pure packages only; the suite that every kind must pass is kindtest.
+// A kind is a value (Kind) that can be read, compared and printed without AWS, and a Driver, which is the kind at work
+// in one place. From the two, core derives plan, apply, verify and rollback once for all kinds; a kind never loops,
+// retries, throttles or journals. The package imports the pure packages only; the suite that every kind must pass is
+// kindtest.
 package kind
 
 import (
@@ -19,8 +20,8 @@ import (
 
 // Kind describes one kind of resource.
 type Kind struct {
-	// Name is the kind's part of every reference: "ec2-instance". Its folder has the same name without the hyphens, because
-	// a Go package cannot have them: see Folder.
+	// Name is the kind's part of every reference: "ec2-instance". Its folder has the same name without the hyphens,
+	// because a Go package cannot have them: see Folder.
 	Name string
 	// Doc says in a paragraph what the kind is, where its setting lives and what is peculiar about it.
 	Doc string
@@ -41,7 +42,8 @@ type Action struct {
 	Name string
 	// With lists permissions that AWS checks in the same call ("ec2:CreateTags", "iam:PassRole"), each in IAM's words.
 	With []string
-	// Resource is the ARN pattern it can be limited to, with {partition}, {region} and {account}; "*" where AWS offers none.
+	// Resource is the ARN pattern it can be limited to, with {partition}, {region} and {account}; "*" where AWS offers
+	// none.
 	Resource string
 }
 
@@ -112,9 +114,9 @@ type Driver interface {
 
 	// Write makes the one AWS change that takes the resource from w.Before to w.After, and returns what it produced. The
 	// caller has just read the resource and found w.Before. For a create, w.Token is sent as the client token and w.Marker
-	// is left on what is made; the driver compares what was made with its source, and if it differs in more than it should,
-	// removes it again and fails with class fleet.ErrConflict. An error of class fleet.ErrTransient leaves the effect
-	// unknown; any other error means that nothing was changed.
+	// is left on what is made; the driver compares what was made with its source, and if it differs in more than it
+	// should, removes it again and fails with class fleet.ErrConflict. An error of class fleet.ErrTransient leaves the
+	// effect unknown; any other error means that nothing was changed.
 	Write(ctx context.Context, w Write) (Result, error)
 
 	// Find looks for what an earlier Write of a create under w.Marker made, and finishes what that Write may not have come
@@ -149,6 +151,6 @@ type Result struct {
 // ErrNotFound: nothing was made under the marker.
 var ErrNotFound = errors.New("nothing was made under this marker")
 
-// TokenLife is how long a client token is taken to guard against a second creation. EC2 documents "at least 24 hours" for
-// some calls and is silent on others, so a retry under the same token is only made well inside that.
+// TokenLife is how long a client token is taken to guard against a second creation. EC2 documents "at least 24 hours"
+// for some calls and is silent on others, so a retry under the same token is only made well inside that.
 const TokenLife = 6 * time.Hour

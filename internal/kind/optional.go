@@ -1,0 +1,61 @@
+package kind
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/imdsctl/imdsctl/internal/fleet"
+	"github.com/imdsctl/imdsctl/internal/inventory"
+)
+
+// BatchReader is a Driver that reads many resources in few calls.
+type BatchReader interface {
+	// ReadMany gives the resources as they are now, by id. One that is no more is missing from the map and no error; with
+	// an error the map is nil. Any number of ids may be asked for.
+	ReadMany(ctx context.Context, ids []string) (map[string]inventory.Resource, error)
+}
+
+// VersionReader is a Driver of a kind with immutable numbered versions, of which List shows the default and the latest
+// only. A scan asks for the others that consumers name, after all consumers were listed.
+type VersionReader interface {
+	// ReadVersions gives what the numbered versions of one resource tell a launch: options for Resource.Launch by number,
+	// and what belongs into Resource.Attrs. A version that is no more is missing from Launch and no error.
+	ReadVersions(ctx context.Context, id string, numbers []string) (Versions, error)
+}
+
+// Versions is what ReadVersions found.
+type Versions struct {
+	Launch map[string]fleet.Options
+	Attrs  map[string]string
+}
+
+// HistoryReader is a Driver that knows of resources that are no more, which is where their evidence is tied to a group.
+type HistoryReader interface {
+	// History emits, as StatusTerminated and once each, the instances that ended since the given time, with the group
+	// they were members of and when they were launched (zero where the history does not reach that far back). Errors are
+	// as in List.
+	History(ctx context.Context, since time.Time, emit func(inventory.Resource) error) error
+}
+
+// WithPageSize makes drivers list in pages of at most n, where AWS allows so few. The suite uses it to see several
+// pages of a small fleet.
+func WithPageSize(ctx context.Context, n int32) context.Context {
+	return context.WithValue(ctx, pageSizeKey{}, n)
+}
+
+// PageSize is the page size a driver asks AWS for: most, unless the context asks for smaller pages.
+func PageSize(ctx context.Context, most int32) int32 {
+	if n, ok := ctx.Value(pageSizeKey{}).(int32); ok && n > 0 {
+		return min(n, most)
+	}
+	return most
+}
+
+type pageSizeKey struct{}
+
+// Errorf makes the error of a driver that found by itself, without AWS saying so, that a call cannot be made or gave
+// something else than it should.
+func Errorf(class fleet.ErrorClass, place fleet.Place, action, format string, args ...any) error {
+	return &fleet.CallError{Class: class, Place: place, Action: action, Err: fmt.Errorf(format, args...)}
+}

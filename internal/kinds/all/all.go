@@ -1,0 +1,85 @@
+// Package all is the list of the kinds imdsctl knows, in the order in which a place is scanned.
+//
+// It owns nothing else: adding a kind is its folder and one line here. The suite in kindtest runs over this list, and
+// Check keeps it in step with the folders.
+package all
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+
+	"github.com/imdsctl/imdsctl/internal/clock"
+	"github.com/imdsctl/imdsctl/internal/fleet"
+	"github.com/imdsctl/imdsctl/internal/kind"
+	"github.com/imdsctl/imdsctl/internal/kinds/accountdefaults"
+	"github.com/imdsctl/imdsctl/internal/kinds/autoscalinggroup"
+	"github.com/imdsctl/imdsctl/internal/kinds/ec2instance"
+	"github.com/imdsctl/imdsctl/internal/kinds/launchtemplate"
+)
+
+// Entry is one kind and the way to its driver.
+type Entry struct {
+	Kind kind.Kind
+	// Open makes the driver for one place, as the caller that cfg has credentials of. It makes no call.
+	Open func(cfg aws.Config, place fleet.Place, c clock.Clock) kind.Driver
+}
+
+// List gives all kinds. Groups come after templates, whose further versions are read once the groups have named them.
+func List() []Entry {
+	return []Entry{
+		{ec2instance.Kind(), ec2instance.Open},
+		{launchtemplate.Kind(), launchtemplate.Open},
+		{autoscalinggroup.Kind(), autoscalinggroup.Open},
+		{accountdefaults.Kind(), accountdefaults.Open},
+	}
+}
+
+// Find finds a kind by name.
+func Find(name string) (Entry, bool) {
+	for _, e := range List() {
+		if e.Kind.Name == name {
+			return e, true
+		}
+	}
+	return Entry{}, false
+}
+
+// own is this package's folder, the one under kinds that is no kind.
+const own = "all"
+
+// Check compares the folders of kinds with a list: a kind that is in only one of them, or twice in the list, is an
+// error.
+func Check(folders fs.FS, list []Entry) error {
+	entries, err := fs.ReadDir(folders, ".")
+	if err != nil {
+		return fmt.Errorf("read the folders of kinds: %w", err)
+	}
+	open := map[string]bool{}
+	for _, e := range entries {
+		if e.IsDir() && e.Name() != own {
+			open[e.Name()] = true
+		}
+	}
+	var problems []error
+	seen := map[string]bool{}
+	for _, e := range list {
+		folder := e.Kind.Folder()
+		switch {
+		case seen[folder]:
+			problems = append(problems, fmt.Errorf("kind %s is listed twice; remove one line of kinds/all", e.Kind.Name))
+		case !open[folder]:
+			problems = append(problems, fmt.Errorf("kind %s is listed but has no folder kinds/%s", e.Kind.Name, folder))
+		}
+		seen[folder] = true
+		delete(open, folder)
+	}
+	for _, e := range entries {
+		if open[e.Name()] {
+			problems = append(problems, fmt.Errorf("folder kinds/%s is not listed; add its line to kinds/all", e.Name()))
+		}
+	}
+	return errors.Join(problems...)
+}

@@ -1,0 +1,130 @@
+// Package ec2instance is the kind ec2-instance: the metadata options of running and stopped EC2 instances.
+//
+// It owns how an instance is read, what its options become and how they are written. A change takes effect at once and
+// without a restart. A disabled metadata endpoint is never written: tokens and hop limit can only be sent together with
+// HttpEndpoint=enabled, so that writing them would switch on what someone had switched off.
+package ec2instance
+
+import (
+	"regexp"
+	"strconv"
+
+	"github.com/imdsctl/imdsctl/internal/assess"
+	"github.com/imdsctl/imdsctl/internal/fleet"
+	"github.com/imdsctl/imdsctl/internal/inventory"
+	"github.com/imdsctl/imdsctl/internal/kind"
+	"github.com/imdsctl/imdsctl/internal/plan"
+)
+
+// VerbSetOptions sets the metadata options of one instance.
+const VerbSetOptions = "set-options"
+
+// Variants of VerbSetOptions: the two are different failures and are watched apart.
+const (
+	VariantHopLimit = "hop-limit"
+	VariantTokens   = "tokens"
+)
+
+const (
+	actionDescribe = "ec2:DescribeInstances"
+	actionModify   = "ec2:ModifyInstanceMetadataOptions"
+)
+
+// Kind describes EC2 instances.
+func Kind() kind.Kind {
+	return kind.Kind{
+		Name: inventory.KindInstance,
+		Doc: "EC2 instances, those that AWS services manage included. Metadata options belong to the instance from its " +
+			"launch on; changing them needs no restart and works on stopped instances too. AWS accepts a change first and " +
+			"applies it within seconds (state pending, then applied).",
+		Reads: []kind.Action{{Name: actionDescribe, Resource: "*"}},
+		Writes: []kind.Action{
+			{Name: actionModify, Resource: "arn:{partition}:ec2:{region}:{account}:instance/*"},
+		},
+		Verbs: []kind.Verb{{
+			Name: VerbSetOptions, Class: plan.ClassSet, Disruption: kind.DisruptsNothing, Undo: kind.UndoFull,
+			Calls: map[string]int{actionDescribe: 2, actionModify: 1},
+		}},
+		Propose:  propose,
+		Commands: commands,
+	}
+}
+
+// propose asks for the hop limit and for required tokens as two changes, the hop limit first: while v1 still works, a
+// hop limit that is too low shows as v1 calls and not as an outage.
+func propose(c kind.Case) ([]plan.Need, []plan.Manual) {
+	r, v := c.Resource, c.Verdict
+	if r.Status == inventory.StatusTerminated {
+		return nil, nil
+	}
+	if v.Status == assess.Blocked && v.Has(assess.CodeManaged) || v.Status == assess.Ready && r.Owner.Managed {
+		return nil, []plan.Manual{managed(r)}
+	}
+	if v.Status != assess.Ready || r.State[fleet.FieldEndpoint] != fleet.Enabled {
+		return nil, nil
+	}
+	var needs []plan.Need
+	have := r.State.Options()
+	if v.Want.HopLimit != 0 && v.Want.HopLimit != have.HopLimit {
+		needs = append(needs, need(r, VariantHopLimit, plan.StageHopLimit,
+			fleet.State{fleet.FieldHopLimit: strconv.Itoa(v.Want.HopLimit)}, whyHopLimit(have.HopLimit, v.Want.HopLimit)))
+	}
+	if v.Want.Tokens != "" && v.Want.Tokens != have.Tokens {
+		n := need(r, VariantTokens, plan.StageFleet, fleet.State{fleet.FieldTokens: v.Want.Tokens},
+			"the instance still answers IMDSv1, and nothing was seen to use it")
+		if len(needs) > 0 {
+			n.After = []plan.Key{needs[0].Key()}
+		}
+		needs = append(needs, n)
+	}
+	return needs, nil
+}
+
+func need(r *inventory.Resource, variant string, stage plan.Stage, patch fleet.State, why string) plan.Need {
+	return plan.Need{
+		Ref: r.Ref, Action: VerbSetOptions, Class: plan.ClassSet, Stage: stage, Variant: variant,
+		Patch: patch, For: []fleet.Ref{r.Ref}, Why: why,
+	}
+}
+
+func whyHopLimit(have, want int) string {
+	if want > have {
+		return "tokens must travel " + strconv.Itoa(want) + " hops to reach the containers on this instance"
+	}
+	return "tokens need to travel only " + strconv.Itoa(want) + " hops, not " + strconv.Itoa(have)
+}
+
+func managed(r *inventory.Resource) plan.Manual {
+	remedy := "Change the setting in the service that operates the instance; it would undo a change made here."
+	if r.Owner.Type == fleet.OwnerBeanstalk {
+		remedy = "Set DisableIMDSv1 to true (namespace aws:autoscaling:launchconfiguration) on the environment " +
+			r.Owner.Name + "; it replaces the instances."
+	}
+	return plan.Manual{Ref: r.Ref, Name: r.Name, Reason: "the instance is operated by " + r.Owner.String(), Remedy: remedy}
+}
+
+var instanceID = regexp.MustCompile(`^i-[0-9a-f]{8,17}$`)
+
+// optionFlags are the CLI's names of the options, in the order in which a command shows them.
+func optionFlags() [][2]string {
+	return [][2]string{
+		{fleet.FieldTokens, "--http-tokens"},
+		{fleet.FieldHopLimit, "--http-put-response-hop-limit"},
+		{fleet.FieldEndpoint, "--http-endpoint"},
+		{fleet.FieldIPv6, "--http-protocol-ipv6"},
+		{fleet.FieldTags, "--instance-metadata-tags"},
+	}
+}
+
+func commands(w kind.Write) []string {
+	if !instanceID.MatchString(w.ID) || writable(w) != nil {
+		return nil
+	}
+	args := []string{"--instance-id", w.ID}
+	for _, f := range optionFlags() {
+		if value, ok := w.After[f[0]]; ok {
+			args = append(args, f[1], value)
+		}
+	}
+	return []string{kind.Command(w.Place, "ec2", "modify-instance-metadata-options", args...)}
+}
