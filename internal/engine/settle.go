@@ -245,6 +245,8 @@ func (x *execution) findMade(ctx context.Context, intent Intent) error {
 		return nil
 	case class == fleet.ErrExpired:
 		return err
+	case class == fleet.ErrConflict:
+		return x.settle(ctx, Settlement{Intent: intent.ID, Phase: ChangeConflict, Class: class, Reason: err.Error()})
 	case !errors.Is(err, kind.ErrNotFound):
 		return x.settle(ctx, Settlement{Intent: intent.ID, Phase: ChangeFailed, Class: class, Reason: "what was made could not be looked for: " + err.Error()})
 	}

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/imdsctl/imdsctl/internal/fleet"
 	"github.com/imdsctl/imdsctl/internal/inventory"
@@ -82,7 +83,7 @@ func (b *Builder) groupKey(ix *inventory.Index, ref fleet.Ref) string {
 
 // steps cuts a stack's changes into steps: hop limits, the canary, the rest of the fleet, what future launches are told.
 func (b *Builder) steps(s *Stack, p Proposal, placement policy.Placement, changes []*Change, needs []*Need, members []int) {
-	bake := max(b.config.Bake.For(placement.Criticality), b.plan.Header.Rules.MetricDelay+b.plan.Header.Rules.GateInterval)
+	bake := max(b.config.Bake.For(placement.Criticality), shortestBake(b.plan.Header.Rules))
 	canaries := b.canaries(p.Report.Index, changes, needs, members)
 	for _, stage := range Stages() {
 		var canary, rest []int
@@ -108,6 +109,16 @@ func (b *Builder) steps(s *Stack, p Proposal, placement policy.Placement, change
 			s.Steps = append(s.Steps, Step{Name: step.name, Stage: stage, Changes: len(step.members), Bake: bake})
 		}
 	}
+}
+
+// shortestBake is the least time in which a gate can tell anything: one reading after the metric's delay, and where a
+// heartbeat is asked for, a whole period of basic monitoring (five minutes) that began after the change.
+// https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/manage-detailed-monitoring.html
+func shortestBake(r Rules) time.Duration {
+	if r.Heartbeat {
+		return r.MetricDelay + max(r.GateInterval, 2*5*time.Minute)
+	}
+	return r.MetricDelay + r.GateInterval
 }
 
 // canaries picks the first running instances of the stack, by id, but never a host of imdsctl's own while there is another.
