@@ -1,0 +1,217 @@
+package store
+
+import (
+	"strconv"
+	"strings"
+)
+
+// All statements, in the SQL that SQLite and PostgreSQL share: $n placeholders, ON CONFLICT, RETURNING.
+
+// Inventory.
+const (
+	sqlAddPlace = `INSERT INTO place (partition, account, region) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING`
+	sqlPlaceID  = `SELECT id FROM place WHERE partition = $1 AND account = $2 AND region = $3`
+	sqlAddKind  = `INSERT INTO kind (name) VALUES ($1) ON CONFLICT DO NOTHING`
+	sqlKindID   = `SELECT id FROM kind WHERE name = $1`
+
+	sqlAddMetric = `INSERT INTO evidence_metric (name) VALUES ($1) ON CONFLICT DO NOTHING`
+	sqlMetricID  = `SELECT id FROM evidence_metric WHERE name = $1`
+	sqlAddSpan   = `INSERT INTO evidence_span (started, period, slots) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING`
+	sqlSpanID    = `SELECT id FROM evidence_span WHERE started = $1 AND period = $2 AND slots = $3`
+
+	sqlInterruptScans = `UPDATE scan SET status = 'interrupted' WHERE status = 'running'`
+	sqlBeginScan      = `INSERT INTO scan (started, finished, status, tool, config, window_seconds, stats)
+		VALUES ($1, '', 'running', $2, $3, $4, '{}') RETURNING id`
+	sqlFinishScan = `UPDATE scan SET finished = $2, status = $3, stats = $4 WHERE id = $1`
+	sqlScans      = `SELECT id, started, finished, status, tool, config, window_seconds, stats FROM scan
+		WHERE id >= $1 ORDER BY id`
+	sqlLastScan = `SELECT id, started, finished, status, tool, config, window_seconds, stats FROM scan ORDER BY id DESC LIMIT 1`
+
+	sqlPutAccount = `INSERT INTO account (partition, id, name, ou, ou_ids, status, tags, scan) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+		ON CONFLICT (partition, id) DO UPDATE SET name = excluded.name, ou = excluded.ou, ou_ids = excluded.ou_ids, status = excluded.status,
+		tags = excluded.tags, scan = excluded.scan WHERE account.scan <= excluded.scan`
+	sqlAccounts = `SELECT partition, id, name, ou, ou_ids, status, tags FROM account ORDER BY partition, id`
+	sqlAccount  = `SELECT partition, id, name, ou, ou_ids, status, tags FROM account WHERE partition = $1 AND id = $2`
+
+	// A list of names is appended: see list.
+	sqlCurrent = `SELECT r.name, r.id, r.seen, v.valid_from, v.document, v.status, v.launched FROM resource r
+		LEFT JOIN resource_version v ON v.resource = r.id AND v.valid_to IS NULL
+		WHERE r.place = $1 AND r.kind = $2 AND r.name IN `
+	sqlAddResources   = `INSERT INTO resource (place, kind, name, seen) VALUES `
+	sqlResourceIDs    = `SELECT name, id FROM resource WHERE place = $1 AND kind = $2 AND name IN `
+	sqlSeen           = `UPDATE resource SET seen = $1 WHERE id IN `
+	sqlAddVersions    = `INSERT INTO resource_version (resource, valid_from, document, status, launched) VALUES `
+	sqlCloseVersion   = `UPDATE resource_version SET valid_to = $3 WHERE resource = $1 AND valid_from = $2`
+	sqlCorrectVersion = `UPDATE resource_version SET document = $3, status = $4, launched = $5
+		WHERE resource = $1 AND valid_from = $2`
+	sqlDocumentID  = `SELECT id FROM document WHERE place = $1 AND hash = $2`
+	sqlAddDocument = `INSERT INTO document (place, hash, body) VALUES ($1, $2, $3) RETURNING id`
+
+	sqlPutScope = `INSERT INTO scan_scope (place, kind, scan, status, class, detail, resources, at)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (place, kind, scan) DO UPDATE SET status = excluded.status,
+		class = excluded.class, detail = excluded.detail, resources = excluded.resources, at = excluded.at`
+	sqlCloseGone = `UPDATE resource_version SET valid_to = $4 WHERE valid_to IS NULL AND resource IN
+		(SELECT id FROM resource WHERE place = $1 AND kind = $2 AND seen < $3)`
+	sqlTrimEvidence = `DELETE FROM evidence_window WHERE place = $1 AND source = $2 AND scan < $3`
+
+	sqlPlaces = `SELECT partition, account, region FROM place ORDER BY partition, account, region`
+	// The last scope of each kind; one of the place itself ('') counts while no later scan has entered the place.
+	sqlScopes = `SELECT s.kind, s.status, s.class, s.detail, s.resources, s.at, s.scan FROM scan_scope s
+		WHERE s.place = $1 AND s.scan = (SELECT max(n.scan) FROM scan_scope n
+			WHERE n.place = s.place AND (n.kind = s.kind OR s.kind = ''))
+		ORDER BY s.kind`
+	sqlSnapshot = `SELECT k.name, r.name, r.seen, v.status, v.launched, v.document, d.body FROM resource r
+		JOIN kind k ON k.id = r.kind
+		JOIN resource_version v ON v.resource = r.id AND v.valid_to IS NULL
+		JOIN document d ON d.id = v.document
+		WHERE r.place = $1`
+	// Current resources that the last closed scope of their kind did not see.
+	sqlStale = `SELECT k.name, r.name, c.started FROM resource r
+		JOIN kind k ON k.id = r.kind
+		JOIN resource_version v ON v.resource = r.id AND v.valid_to IS NULL
+		JOIN scan c ON c.id = r.seen
+		WHERE r.place = $1 AND r.seen < (SELECT max(s.scan) FROM scan_scope s
+			WHERE s.place = r.place AND s.kind IN (k.name, ''))
+		ORDER BY k.name, r.name`
+
+	sqlPutEvidence = `INSERT INTO evidence_window (place, source, scan, resource, metric, span, total, last, data) VALUES `
+	sqlEvidence    = `SELECT k.name, r.name, e.source, m.name, p.started, p.period, p.slots, e.data FROM evidence_window e
+		JOIN resource r ON r.id = e.resource
+		JOIN kind k ON k.id = r.kind
+		JOIN evidence_metric m ON m.id = e.metric
+		JOIN evidence_span p ON p.id = e.span
+		WHERE e.place = $1 AND e.scan = coalesce(
+			(SELECT max(s.scan) FROM scan_scope s WHERE s.place = e.place AND s.kind = e.source),
+			(SELECT max(n.scan) FROM evidence_window n WHERE n.place = e.place AND n.source = e.source))
+		ORDER BY e.source, e.resource, e.metric`
+
+	sqlHistory = `SELECT k.name, r.name, r.id, v.valid_from, coalesce(v.valid_to, 0), v.status, v.launched, d.body
+		FROM resource r
+		JOIN kind k ON k.id = r.kind
+		JOIN resource_version v ON v.resource = r.id
+		JOIN document d ON d.id = v.document
+		WHERE r.place = $1 AND (r.name = $2 OR $2 = '') AND (k.name = $3 OR $3 = '')
+		ORDER BY r.id, v.valid_from`
+
+	sqlDropPosture = `DELETE FROM posture_daily WHERE day = $1 AND place = $2`
+	sqlPutPosture  = `INSERT INTO posture_daily (day, place, verdict, resources) VALUES ($1, $2, $3, $4)`
+	sqlPosture     = `SELECT p.day, l.partition, l.account, l.region, p.verdict, p.resources FROM posture_daily p
+		JOIN place l ON l.id = p.place WHERE p.day >= $1 AND p.day <= $2
+		ORDER BY p.day, l.partition, l.account, l.region, p.verdict`
+)
+
+// Plans and approvals.
+const (
+	sqlPutPlan = `INSERT INTO plan (digest, header, path, recorded) VALUES ($1, $2, $3, $4)
+		ON CONFLICT (digest) DO UPDATE SET path = excluded.path`
+	sqlPlans       = `SELECT digest, header, path, recorded FROM plan ORDER BY recorded DESC, digest`
+	sqlPlanDigests = `SELECT digest FROM plan WHERE substr(digest, 1, $2) = $1`
+	sqlApprove     = `INSERT INTO approval (digest, actor, reason, at) VALUES ($1, $2, $3, $4)`
+	sqlApprovals   = `SELECT digest, actor, reason, at FROM approval WHERE digest = $1 OR $1 = '' ORDER BY id`
+)
+
+// The journal.
+const (
+	sqlAddRollout = `INSERT INTO rollout (id, digest, header, status, reason, created, updated, approved, max_in_flight,
+		forgiven, control) VALUES ($1, $2, $3, $4, '', $5, $5, $6, $7, 0, 1)`
+	sqlRolloutOf = `SELECT id FROM rollout WHERE digest = $1`
+	sqlAddStack  = `INSERT INTO stack (rollout, id, seq, place, body, phase, step, due, since, reason)
+		VALUES ($1, $2, $3, $4, $5, $6, 0, '', '', '')`
+	sqlAddChange = `INSERT INTO change (rollout, id, seq, stack, step, ref, action, body) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`
+	sqlAddState  = `INSERT INTO change_state (rollout, id, phase, wrote, outputs, attempt, reason, updated)
+		VALUES ($1, $2, 'pending', 0, '', 0, '', $3)`
+	sqlAddItem = `INSERT INTO plan_item (rollout, type, seq, body) VALUES ($1, $2, $3, $4)`
+
+	sqlHeader       = `SELECT header, digest FROM rollout WHERE id = $1`
+	sqlStackBodies  = `SELECT body FROM stack WHERE rollout = $1 ORDER BY seq`
+	sqlChangeBodies = `SELECT body FROM change WHERE rollout = $1 ORDER BY seq`
+	sqlItemBodies   = `SELECT body FROM plan_item WHERE rollout = $1 AND type = $2 ORDER BY seq`
+
+	sqlRollout  = `SELECT digest, status, reason, created, updated, approved, forgiven, control FROM rollout WHERE id = $1`
+	sqlRollouts = `SELECT id, digest, status, reason, created, updated, approved FROM rollout ORDER BY created DESC, id`
+	sqlStacks   = `SELECT id, phase, step, due, since, reason FROM stack WHERE rollout = $1`
+	sqlStates   = `SELECT id, phase, wrote, outputs, attempt, reason, updated FROM change_state WHERE rollout = $1`
+	sqlUndos    = `SELECT stack, who FROM undo WHERE rollout = $1`
+
+	sqlStackPhases  = `SELECT phase, count(*) FROM stack WHERE rollout = $1 GROUP BY phase`
+	sqlChangePhases = `SELECT phase, count(*) FROM change_state WHERE rollout = $1 GROUP BY phase`
+
+	sqlStack      = `SELECT phase, step, due, since, reason, place FROM stack WHERE rollout = $1 AND id = $2`
+	sqlMoveStack  = `UPDATE stack SET phase = $3, step = $4, due = $5, since = $6, reason = $7 WHERE rollout = $1 AND id = $2`
+	sqlMoveStatus = `UPDATE rollout SET status = $2, reason = $3, updated = $4, control = control + 1 WHERE id = $1`
+	sqlForgive    = `UPDATE rollout SET forgiven = (SELECT count(*) FROM stack WHERE rollout = $1 AND phase IN ('failed', 'stuck'))
+		WHERE id = $1`
+	sqlTouch       = `UPDATE rollout SET updated = $2 WHERE id = $1`
+	sqlBumpControl = `UPDATE rollout SET control = control + 1, updated = $2 WHERE id = $1`
+	sqlForgetUndo  = `DELETE FROM undo WHERE rollout = $1 AND stack = $2`
+	sqlAddUndo     = `INSERT INTO undo (rollout, stack, who) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING`
+	sqlUnstick     = `UPDATE change_state SET phase = 'verified', wrote = 1, updated = $3 WHERE rollout = $1 AND phase = 'stuck'
+		AND id IN (SELECT id FROM change WHERE rollout = $1 AND stack = $2)`
+	sqlStackList = `SELECT id, phase FROM stack WHERE rollout = $1 ORDER BY seq`
+
+	sqlAdmissible = `SELECT c.stack, c.step, c.ref, c.action, s.phase, s.wrote, s.attempt, k.phase, k.step, r.status, r.max_in_flight
+		FROM change c
+		JOIN change_state s ON s.rollout = c.rollout AND s.id = c.id
+		JOIN stack k ON k.rollout = c.rollout AND k.id = c.stack
+		JOIN rollout r ON r.id = c.rollout
+		WHERE c.rollout = $1 AND c.id = $2`
+	sqlOpenCount = `SELECT count(*), coalesce(sum(CASE WHEN change = $2 THEN 1 ELSE 0 END), 0) FROM intent
+		WHERE rollout = $1 AND open = 1`
+	sqlAddIntent = `INSERT INTO intent (rollout, change, place, direction, attempt, token, epoch, opened, lease_until, open)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 1) RETURNING id`
+	sqlOpenState  = `UPDATE change_state SET phase = 'open', attempt = $3, updated = $4 WHERE rollout = $1 AND id = $2`
+	sqlIntent     = `SELECT rollout, change, open FROM intent WHERE id = $1`
+	sqlSettle     = `UPDATE intent SET open = 0 WHERE id = $1`
+	sqlAddOutcome = `INSERT INTO outcome (intent, phase, wrote, outputs, request_id, class, reason, found, epoch, at)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`
+	sqlSetState = `UPDATE change_state SET phase = $3, wrote = CASE WHEN $4 = 1 THEN 1 ELSE wrote END,
+		outputs = CASE WHEN $5 = '' THEN outputs ELSE $5 END, reason = $6, updated = $7 WHERE rollout = $1 AND id = $2`
+	sqlChangeRef   = `SELECT ref, stack FROM change WHERE rollout = $1 AND id = $2`
+	sqlOpenIntents = `SELECT id, change, place, direction, attempt, token, epoch, opened, lease_until FROM intent
+		WHERE rollout = $1 AND open = 1 ORDER BY id`
+
+	sqlLease    = `SELECT holder, epoch, until, process FROM lease WHERE place = $1`
+	sqlPutLease = `INSERT INTO lease (place, holder, epoch, until, process) VALUES ($1, $2, $3, $4, $5)
+		ON CONFLICT (place) DO UPDATE SET holder = excluded.holder, epoch = excluded.epoch, until = excluded.until,
+		process = excluded.process`
+	sqlRenewLease   = `UPDATE lease SET until = $4 WHERE place = $1 AND holder = $2 AND epoch = $3`
+	sqlReleaseLease = `UPDATE lease SET holder = '', until = '', process = '' WHERE place = $1 AND holder = $2 AND epoch = $3`
+
+	sqlHead    = `SELECT seq, hash FROM event_head WHERE rollout = $1 AND chain = $2`
+	sqlHeads   = `SELECT rollout, chain, seq, hash FROM event_head ORDER BY rollout, chain`
+	sqlSetHead = `INSERT INTO event_head (rollout, chain, seq, hash) VALUES ($1, $2, $3, $4)
+		ON CONFLICT (rollout, chain) DO UPDATE SET seq = excluded.seq, hash = excluded.hash`
+	sqlAddEvent = `INSERT INTO event (rollout, chain, seq, at, name, stack, change, actor, reason, detail, prev_hash, hash)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`
+	sqlEvents = `SELECT id, rollout, chain, seq, at, name, stack, change, actor, reason, detail, prev_hash, hash FROM event
+		WHERE (rollout = $1 OR $1 = '') AND id > $2 ORDER BY id LIMIT $3`
+	sqlChained = `SELECT id, rollout, chain, seq, at, name, stack, change, actor, reason, detail, prev_hash, hash FROM event
+		ORDER BY rollout, chain, seq`
+)
+
+// batch is how many rows one statement writes or looks up.
+const batch = 100
+
+// list gives "($from, …)" for n placeholders.
+func list(from, n int) string {
+	var b strings.Builder
+	b.WriteByte('(')
+	for i := range n {
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		b.WriteByte('$')
+		b.WriteString(strconv.Itoa(from + i))
+	}
+	b.WriteByte(')')
+	return b.String()
+}
+
+// tuples gives "($1,$2),($3,$4)…" for n rows of width columns.
+func tuples(n, width int) string {
+	parts := make([]string, n)
+	for i := range n {
+		parts[i] = list(i*width+1, width)
+	}
+	return strings.Join(parts, ",")
+}
