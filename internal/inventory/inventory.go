@@ -150,11 +150,13 @@ type Scope struct {
 
 // Account is what is known of one account of the organization.
 type Account struct {
-	Partition fleet.Partition   `json:"partition"`
-	ID        fleet.AccountID   `json:"id"`
-	Name      string            `json:"name,omitempty"`
-	OU        string            `json:"ou,omitempty"` // path from the root: "Production/Payments"
-	Tags      map[string]string `json:"tags,omitempty"`
+	Partition fleet.Partition `json:"partition"`
+	ID        fleet.AccountID `json:"id"`
+	Name      string          `json:"name,omitempty"`
+	OU        string          `json:"ou,omitempty"` // path from the root: "Production/Payments"
+	// OUIDs is the same path by id ("ou-ab12-cdefghij"), which does not change when a unit is renamed.
+	OUIDs []string          `json:"ou_ids,omitempty"`
+	Tags  map[string]string `json:"tags,omitempty"`
 	// Status is Organizations' word (ACTIVE, SUSPENDED, …); empty where it was not asked.
 	Status string `json:"status,omitempty"`
 }

@@ -2,6 +2,7 @@ package scenario
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"time"
 
@@ -21,11 +22,14 @@ type FleetOptions struct {
 	Regions   int // of the partition's regions that need no opt-in, 17 at most
 	// GroupSize is the number of instances of an Auto Scaling group, 20 by default.
 	GroupSize int
+	// Replaced is how many instances of each group took the place of another within the last twelve days, with the
+	// scaling activities that tell of it. None by default.
+	Replaced int
 }
 
 // Fleet fills an empty world with a large and even fleet: in each account and region nine tenths of the instances in
 // groups with a template each, the rest bare; one group in eight calls v1, one in ten has required tokens already. All
-// instances ran for more than six weeks, so that there are no scaling activities to keep.
+// instances but those replaced ran for more than six weeks, so that there are no scaling activities of them to keep.
 //
 // Beside the world's own records (about 1 KB an instance) nothing is kept: metrics are computed when asked for.
 func Fleet(w *core.World, o FleetOptions) (Summary, error) {
@@ -67,7 +71,7 @@ func Fleet(w *core.World, o FleetOptions) (Summary, error) {
 		if err != nil {
 			return sum, fmt.Errorf("scenario: %w", err)
 		}
-		p.With(func(now time.Time) { err = fillPlace(p, now, n, o.GroupSize, rng, &sum) })
+		p.With(func(now time.Time) { err = fillPlace(p, now, n, o, rng, &sum) })
 		if err != nil {
 			return sum, fmt.Errorf("scenario: %s: %w", p.Place, err)
 		}
@@ -93,7 +97,7 @@ func deployFleet(w *core.World) error {
 	return nil
 }
 
-func fillPlace(p *core.Place, now time.Time, n, groupSize int, rng *rand.Rand, sum *Summary) error {
+func fillPlace(p *core.Place, now time.Time, n int, o FleetOptions, rng *rand.Rand, sum *Summary) error {
 	image := ec2.ImageSeed{ID: "ami-0fedcba9876543210", Name: "golden-2025-06"}
 	if err := ec2.StoreOf(p).AddImage(now, image); err != nil {
 		return err
@@ -101,8 +105,8 @@ func fillPlace(p *core.Place, now time.Time, n, groupSize int, rng *rand.Rand, s
 	bares := n / 10
 	sum.Instances += n
 	for g := 0; n > bares; g++ {
-		size := min(groupSize, n-bares)
-		if err := addFleetGroup(p, now, g, size, rng, sum); err != nil {
+		size := min(o.GroupSize, n-bares)
+		if err := addFleetGroup(p, now, g, size, min(o.Replaced, size), rng, sum); err != nil {
 			return err
 		}
 		n -= size
@@ -121,7 +125,7 @@ func longAgo(now time.Time, rng *rand.Rand) func(int) time.Time {
 	}
 }
 
-func addFleetGroup(p *core.Place, now time.Time, g, size int, rng *rand.Rand, sum *Summary) error {
+func addFleetGroup(p *core.Place, now time.Time, g, size, replaced int, rng *rand.Rand, sum *Summary) error {
 	name := fmt.Sprintf("service-%05d", g)
 	sdk, data := "modern", `{"ImageId": "ami-0fedcba9876543210", "InstanceType": "m5.large"}`
 	options := fleet.Options{Tokens: fleet.TokensOptional, HopLimit: 1}
@@ -150,12 +154,23 @@ func addFleetGroup(p *core.Place, now time.Time, g, size int, rng *rand.Rand, su
 	if err != nil {
 		return err
 	}
-	made, err := ec2.StoreOf(p).AddMany(now, ec2.InstanceSeed{
+	member := ec2.InstanceSeed{
 		ImageID: "ami-0fedcba9876543210", Options: options, Template: t.ID(), Version: 1,
 		Tags: map[string]string{
 			"Name": name, "app": name, "env": "prod", "sdk": sdk, "aws:autoscaling:groupName": name,
 		},
-	}, size, longAgo(now, rng))
+	}
+	since := longAgo(now, rng)
+	boots, err := replace(p, now, name, member, replaced, rng)
+	if err != nil {
+		return err
+	}
+	made, err := ec2.StoreOf(p).AddMany(now, member, size, func(i int) time.Time {
+		if i < len(boots) {
+			return boots[i]
+		}
+		return since(i)
+	})
 	if err != nil {
 		return err
 	}
@@ -164,7 +179,28 @@ func addFleetGroup(p *core.Place, now time.Time, g, size int, rng *rand.Rand, su
 			return err
 		}
 	}
+	sum.Past += len(boots)
 	sum.Groups++
 	sum.Templates++
 	return nil
+}
+
+// replace adds n members that are gone, and gives the times at which others took their places.
+func replace(p *core.Place, now time.Time, group string, member ec2.InstanceSeed, n int, rng *rand.Rand) ([]time.Time, error) {
+	var boots []time.Time
+	for range n {
+		gone := member
+		gone.Tags = maps.Clone(member.Tags)
+		gone.Launched = longAgo(now, rng)(0)
+		gone.Stopped = now.Add(-time.Duration(24+rng.IntN(11*24)) * time.Hour).Truncate(time.Second)
+		past, err := ec2.StoreOf(p).AddPast(now, gone)
+		if err != nil {
+			return nil, err
+		}
+		if err := autoscaling.StoreOf(p).Succeed(group, past, gone.Stopped); err != nil {
+			return nil, err
+		}
+		boots = append(boots, gone.Stopped.Add(30*time.Second))
+	}
+	return boots, nil
 }

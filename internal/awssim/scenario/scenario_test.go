@@ -221,9 +221,12 @@ func TestOtherPartition(t *testing.T) {
 
 func TestFleet(t *testing.T) {
 	w := awssim.New(awssim.Options{Clock: clock.NewManual(now)})
-	sum, err := scenario.Fleet(w, scenario.FleetOptions{Instances: 10_000, Accounts: 10, Regions: 4})
+	sum, err := scenario.Fleet(w, scenario.FleetOptions{Instances: 10_000, Accounts: 10, Regions: 4, Replaced: 2})
 	if err != nil {
 		t.Fatal(err)
+	}
+	if sum.Past != 2*sum.Groups {
+		t.Errorf("%d instances were replaced in %d groups", sum.Past, sum.Groups)
 	}
 	if sum.Instances != 10_000 || len(sum.Accounts) != 10 || len(sum.Regions) != 4 || sum.Groups != 10*4*12 {
 		t.Errorf("%+v", sum)
@@ -231,12 +234,18 @@ func TestFleet(t *testing.T) {
 	count := map[string]int{}
 	each(w, func(p *core.Place, i *ec2.Instance) {
 		count[i.Newest().Options.Tokens]++
+		if now.Sub(i.Newest().LaunchTime) < 13*24*time.Hour {
+			count["booted"]++
+		}
 		sdk, _ := ec2.TagValue(i.Newest().Tags, "sdk")
 		count[sdk]++
 		if len(programs.HostOf(p, i).Programs) != 1 {
 			t.Fatalf("%s runs %d programs", i.ID(), len(programs.HostOf(p, i).Programs))
 		}
 	})
+	if count["booted"] != sum.Past {
+		t.Errorf("%d booted lately, after %d were replaced", count["booted"], sum.Past)
+	}
 	if count["required"] == 0 || count["legacy"] == 0 || count["modern"] < 7*count["legacy"]/2 {
 		t.Errorf("%v", count)
 	}
