@@ -1,7 +1,6 @@
 package assess
 
 import (
-	"cmp"
 	"fmt"
 	"slices"
 	"time"
@@ -98,7 +97,7 @@ func (j *judge) instance(r *inventory.Resource) *Verdict {
 	v.Want = j.want(r, r.State.Options())
 	j.observed(v, r, j.own(r))
 	if r.Status != inventory.StatusRunning && v.Status == Ready {
-		v.add(CodeNotRunning, "it is "+string(r.Status)+"; its group's history speaks for it")
+		v.add(CodeNotRunning, "it is %s; its group's history speaks for it", r.Status)
 	}
 	return v
 }
@@ -108,18 +107,20 @@ func (j *judge) settled(v *Verdict, r *inventory.Resource, o fleet.Options) bool
 	exception, state, found := j.in.Policy.Exempt(facts(r), j.in.Now)
 	switch {
 	case found && state == policy.ExceptionActive:
-		v.set(Exempt, CodeException, fmt.Sprintf("exception of %s until %s: %s", exception.Owner, exception.Expires, exception.Reason))
+		v.set(Exempt, CodeException, "exception of %s until %s: %s", exception.Owner, exception.Expires, exception.Reason)
 	case o.Endpoint == fleet.Disabled:
 		v.set(Done, CodeEndpointDisabled, "the metadata endpoint is disabled; it is never written")
 	case o.Tokens == fleet.TokensRequired:
 		v.set(Done, CodeRequired, "tokens are required already")
 		if v.Basis.Rejected > 0 {
-			v.add(CodeRejected, fmt.Sprintf("%s v1 calls were refused, the last after %s", count(v.Basis.Rejected), stamp(v.Basis.LastRejected)))
+			v.add(CodeRejected, "%s v1 calls were refused, the last after %s", count(v.Basis.Rejected),
+				stamp(v.Basis.LastRejected))
 		}
 	case found && state == policy.ExceptionExpired:
-		v.set(Blocked, CodeExceptionExpired, fmt.Sprintf("the exception of %s expired after %s: renew it or remove it", exception.Owner, exception.Expires))
+		v.set(Blocked, CodeExceptionExpired, "the exception of %s expired after %s: renew it or remove it", exception.Owner,
+			exception.Expires)
 	case r.Owner.Managed:
-		v.set(Blocked, CodeManaged, "operated by "+r.Owner.String()+": change it through its owner")
+		v.set(Blocked, CodeManaged, "operated by %s: change it through its owner", r.Owner)
 	default:
 		return false
 	}
@@ -133,49 +134,43 @@ func (j *judge) observed(v *Verdict, r *inventory.Resource, own *Basis) {
 	case b.Calls > 0:
 		j.blocked(v, r, own)
 	case j.in.EvidenceGap != nil:
-		v.set(Unknown, CodeGap, fmt.Sprintf("CloudWatch could not be read (%s): %s", j.in.EvidenceGap.Class, j.in.EvidenceGap.Detail))
-	case j.lineageGap(v) != nil:
-		gap := j.lineageGap(v)
-		v.set(Unknown, CodeGap, fmt.Sprintf("its lineage is not known completely: %s could not be read (%s): %s", cmp.Or(gap.Kind, "the place"), gap.Class, gap.Detail))
+		v.set(Unknown, CodeGap, "CloudWatch could not be read (%s): %s", j.in.EvidenceGap.Class, j.in.EvidenceGap.Detail)
+	case j.unread(v, lineageKinds(v)...): // a member that is missing may have called v1
 	case b.Covered == 0:
-		v.set(Unknown, CodeNoEvidence, fmt.Sprintf("no datapoint of MetadataNoToken in %s", span(j.in.Span)))
+		v.set(Unknown, CodeNoEvidence, "no datapoint of MetadataNoToken in %s", span(j.in.Span))
 	case b.Coverage() < e.MinCoverage:
-		v.set(Unknown, CodeNotCovered, fmt.Sprintf("only %d of %d periods are covered (%.1f %%, %.1f %% needed)", b.Covered, b.Periods, 100*b.Coverage(), 100*e.MinCoverage))
+		v.set(Unknown, CodeNotCovered, "only %d of %d periods are covered (%.1f %%, %.1f %% needed)", b.Covered, b.Periods,
+			100*b.Coverage(), 100*e.MinCoverage)
 	case e.RequireBoot && b.Boots == 0:
 		v.set(Unknown, CodeNoBoot, "nothing of this lineage booted inside the evidence: what runs at boot was not seen")
 	default:
-		v.set(Ready, CodeCovered, fmt.Sprintf("no v1 call in %d of %d periods since %s, %s seen",
-			b.Covered, b.Periods, stamp(b.Start), plural(b.Boots, "boot")))
+		v.set(Ready, CodeCovered, "no v1 call in %d of %d periods since %s, %s seen",
+			b.Covered, b.Periods, stamp(b.Start), plural(b.Boots, "boot"))
 	}
 }
 
-// lineageGap finds what keeps the members of a lineage from being known completely: one that is missing may have called v1.
-func (j *judge) lineageGap(v *Verdict) *inventory.Scope {
-	kinds := []string{inventory.KindInstance}
+// lineageKinds are the kinds that tell who the members of a lineage are. A group's history also tells of those that are no
+// more.
+func lineageKinds(v *Verdict) []string {
 	if v.Basis.Lineage.Kind == inventory.KindAutoScaling {
-		kinds = append(kinds, inventory.KindAutoScaling) // its history tells of the members that are no more
+		return []string{inventory.KindInstance, inventory.KindAutoScaling}
 	}
-	for _, kind := range kinds {
-		if gap, ok := j.in.Snapshot.Gap(kind); ok {
-			return &gap
-		}
-	}
-	return nil
+	return []string{inventory.KindInstance}
 }
 
 // blocked states who called, and lets a person's override turn the verdict.
 func (j *judge) blocked(v *Verdict, r *inventory.Resource, own *Basis) {
 	b := v.Basis
 	if own != nil && own.Calls > 0 {
-		v.set(Blocked, CodeV1Calls, fmt.Sprintf("%s v1 calls, the last after %s", count(own.Calls), stamp(own.LastCall)))
+		v.set(Blocked, CodeV1Calls, "%s v1 calls, the last after %s", count(own.Calls), stamp(own.LastCall))
 	} else {
-		v.set(Blocked, CodeLineageV1Calls, fmt.Sprintf("%s v1 calls in its lineage %s %s, the last after %s",
-			count(b.Calls), b.Lineage.Kind, b.Lineage.ID, stamp(b.LastCall)))
+		v.set(Blocked, CodeLineageV1Calls, "%s v1 calls in its lineage %s %s, the last after %s",
+			count(b.Calls), b.Lineage.Kind, b.Lineage.ID, stamp(b.LastCall))
 	}
 	if o, ok := j.in.Policy.OverrideFor(facts(r)); ok {
 		v.Status = Ready
 		v.Override = o.Owner + ": " + o.Reason
-		v.add(CodeOverride, fmt.Sprintf("%s accepts them: %s", o.Owner, o.Reason))
+		v.add(CodeOverride, "%s accepts them: %s", o.Owner, o.Reason)
 	}
 }
 
@@ -197,9 +192,13 @@ func (j *judge) defaults() *inventory.Resource {
 	return nil
 }
 
-func (v *Verdict) set(s Status, c Code, text string) {
+// set decides the verdict, with a reason in the manner of fmt.Sprintf.
+func (v *Verdict) set(s Status, c Code, format string, args ...any) {
 	v.Status = s
-	v.Reasons = append(v.Reasons, Reason{c, text})
+	v.add(c, format, args...)
 }
 
-func (v *Verdict) add(c Code, text string) { v.Reasons = append(v.Reasons, Reason{c, text}) }
+// add gives one more reason.
+func (v *Verdict) add(c Code, format string, args ...any) {
+	v.Reasons = append(v.Reasons, Reason{c, fmt.Sprintf(format, args...)})
+}

@@ -25,10 +25,7 @@ func (j *judge) group(r *inventory.Resource) *Verdict {
 		return v
 	}
 	if unresolved != "" {
-		v.set(Unknown, CodeUnresolved, unresolved)
-		return v
-	}
-	if j.unread(v, inventory.KindInstance) {
+		v.set(Unknown, CodeUnresolved, "%s", unresolved)
 		return v
 	}
 	v.Want = j.want(r, effective)
@@ -37,7 +34,7 @@ func (j *judge) group(r *inventory.Resource) *Verdict {
 	for _, m := range j.index.Members(r.Ref) {
 		if mv := j.report.verdicts[m.Ref]; mv != nil && (mv.Status == Exempt || mv.Status == Blocked) && v.Status == Ready {
 			v.Status = Blocked
-			v.add(CodeConsumers, fmt.Sprintf("its instance %s is %s: %s", m.Ref.ID, mv.Status, mv.Why()))
+			v.add(CodeConsumers, "its instance %s is %s: %s", m.Ref.ID, mv.Status, mv.Why())
 			break
 		}
 	}
@@ -83,26 +80,17 @@ func (j *judge) template(r *inventory.Resource) *Verdict {
 	v := &Verdict{Ref: r.Ref, Basis: j.basis(r.Ref)}
 	_, said, _ := launchOptions(r, inventory.SelectDefault)
 	v.Effective = said.Over(j.report.Defaults)
-	if j.unread(v, inventory.KindAutoScaling, inventory.KindInstance) {
-		return v
-	}
 	consumers := j.index.Consumers(r.Ref)
 	users := j.bareUsers(r)
 	if len(consumers) == 0 && len(users) == 0 {
-		if j.settled(v, r, v.Effective) {
+		if j.settled(v, r, v.Effective) || j.unread(v, inventory.KindAutoScaling, inventory.KindInstance) {
 			return v
 		}
 		v.set(Unknown, CodeNoConsumers, "no group uses it and no instance was launched from it in the window")
 		return v
 	}
-	if j.settled(v, r, fleet.Options{}) {
+	if j.settled(v, r, fleet.Options{}) || j.unread(v, inventory.KindAutoScaling, inventory.KindInstance) {
 		return v
-	}
-	for _, kind := range []string{inventory.KindInstance, inventory.KindAutoScaling} {
-		if gap, ok := j.in.Snapshot.Gap(kind); ok {
-			v.set(Unknown, CodeGap, fmt.Sprintf("who launches from it is not known completely: %s could not be read (%s): %s", kind, gap.Class, gap.Detail))
-			return v
-		}
 	}
 	v.Want = j.want(r, said)
 	ready, done := 0, 0
@@ -130,11 +118,11 @@ func (j *judge) template(r *inventory.Resource) *Verdict {
 	slices.Sort(inTheWay)
 	switch {
 	case ready == 0 && len(inTheWay) == 0:
-		v.set(Done, CodeRequired, fmt.Sprintf("all %s launch with tokens required", plural(done, "user")))
+		v.set(Done, CodeRequired, "all %s launch with tokens required", plural(done, "user"))
 	case len(inTheWay) > 0:
-		v.set(Blocked, CodeConsumers, "used by "+firstOf(inTheWay, 3))
+		v.set(Blocked, CodeConsumers, "used by %s", firstOf(inTheWay, 3))
 	default:
-		v.set(Ready, CodeCovered, fmt.Sprintf("%s ready, %d done", plural(ready, "user"), done))
+		v.set(Ready, CodeCovered, "%s ready, %d done", plural(ready, "user"), done)
 	}
 	return v
 }
@@ -145,7 +133,8 @@ func (j *judge) bareUsers(template *inventory.Resource) []*inventory.Resource {
 	var out []*inventory.Resource
 	for _, m := range j.index.Members(template.Ref) {
 		_, grouped := m.Link(inventory.MemberOf)
-		if l, _ := m.Link(inventory.LaunchedFrom); l.To == template.Ref && !grouped && m.Status != inventory.StatusTerminated {
+		from, _ := m.Link(inventory.LaunchedFrom)
+		if from.To == template.Ref && !grouped && m.Status != inventory.StatusTerminated {
 			out = append(out, m)
 		}
 	}
@@ -160,7 +149,7 @@ func (j *judge) accountDefaults(r *inventory.Resource) *Verdict {
 		return v
 	}
 	if by := r.Attrs[inventory.AttrManagedBy]; by != "" && by != "account" {
-		v.set(Blocked, CodeDeclarative, "managed by "+by+": change the organization's policy")
+		v.set(Blocked, CodeDeclarative, "managed by %s: change the organization's policy", by)
 		return v
 	}
 	if j.unread(v, inventory.KindInstance, inventory.KindAutoScaling, inventory.KindLaunchTemplate) {
@@ -182,7 +171,7 @@ func (j *judge) accountDefaults(r *inventory.Resource) *Verdict {
 	}
 	slices.Sort(inTheWay)
 	if len(inTheWay) > 0 {
-		v.set(Blocked, CodeConsumers, fmt.Sprintf("%s would inherit it: %s", plural(len(inTheWay), "resource"), firstOf(inTheWay, 3)))
+		v.set(Blocked, CodeConsumers, "%s would inherit it: %s", plural(len(inTheWay), "resource"), firstOf(inTheWay, 3))
 		return v
 	}
 	v.set(Ready, CodeCovered, "everything that would inherit it is ready or done")
@@ -194,7 +183,7 @@ func (j *judge) accountDefaults(r *inventory.Resource) *Verdict {
 func (j *judge) unread(v *Verdict, kinds ...string) bool {
 	for _, kind := range kinds {
 		if gap, ok := j.in.Snapshot.Gap(kind); ok {
-			v.set(Unknown, CodeGap, fmt.Sprintf("%s could not be read (%s): %s", kind, gap.Class, gap.Detail))
+			v.set(Unknown, CodeGap, "%s could not be read (%s): %s", kind, gap.Class, gap.Detail)
 			return true
 		}
 	}

@@ -44,7 +44,8 @@ func (j *judge) own(r *inventory.Resource) *Basis {
 // member reported in the same period or later.
 func (j *judge) join(lineage fleet.Ref, members []*inventory.Resource) Basis {
 	span := j.in.Span
-	b := Basis{Lineage: lineage, Source: evidence.SourceCloudWatch, Start: span.Start, End: span.End(), Periods: span.Slots}
+	b := Basis{Lineage: lineage, Source: evidence.SourceCloudWatch, Start: span.Start, End: span.End(),
+		Periods: span.Slots}
 	covered := evidence.NewBitmap(span.Slots)
 	for _, m := range members {
 		reported, booted := false, false

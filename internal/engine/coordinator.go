@@ -412,7 +412,8 @@ func (r *run) take(res result) {
 		return
 	}
 	c.set(res.state)
-	r.tell(Progress{Stack: c.Stack, State: c.origin.state, Change: c.ID, Phase: c.state.Phase, Event: string(c.state.Phase), Reason: c.state.Reason})
+	r.tell(Progress{Stack: c.Stack, State: c.origin.state, Change: c.ID,
+		Phase: c.state.Phase, Event: string(c.state.Phase), Reason: c.state.Reason})
 }
 
 // wait sleeps until something comes back, a bake is due, or it is time to look at the control record.

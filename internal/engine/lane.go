@@ -184,9 +184,11 @@ func (x *execution) forward(ctx context.Context) error {
 	case err != nil:
 		return x.unread(ctx, err)
 	case r.State[fleet.FieldEndpoint] == fleet.Disabled && c.Ref.Kind == inventory.KindInstance:
-		return x.settle(ctx, Settlement{Phase: ChangeConflict, Found: r.State, Reason: "its metadata endpoint is disabled; it is never written"})
+		return x.settle(ctx, Settlement{Phase: ChangeConflict, Found: r.State,
+			Reason: "its metadata endpoint is disabled; it is never written"})
 	case c.Class == plan.ClassSet && r.State.Equal(w.After):
-		return x.settle(ctx, Settlement{Phase: ChangeVerified, Found: r.State, Reason: "found as wanted; nothing was written"})
+		return x.settle(ctx, Settlement{Phase: ChangeVerified, Found: r.State,
+			Reason: "found as wanted; nothing was written"})
 	case !r.State.Equal(w.Before):
 		return x.settle(ctx, Settlement{Phase: ChangeConflict, Found: r.State,
 			Reason: "it changed since the plan: " + fleet.DescribeDiff(w.Before, r.State)})
@@ -202,7 +204,8 @@ func (x *execution) forward(ctx context.Context) error {
 func (x *execution) send(ctx context.Context, intent Intent) error {
 	res, err := x.call(ctx, intent, false)
 	if err == nil {
-		if err := x.settle(ctx, Settlement{Intent: intent.ID, Phase: ChangeApplied, Wrote: true, Outputs: res.Outputs, RequestID: res.RequestID}); err != nil {
+		if err := x.settle(ctx, Settlement{Intent: intent.ID, Phase: ChangeApplied, Wrote: true,
+			Outputs: res.Outputs, RequestID: res.RequestID}); err != nil {
 			return err
 		}
 		return x.verify(ctx)
@@ -216,9 +219,11 @@ func (x *execution) send(ctx context.Context, intent Intent) error {
 		}
 		return x.find(ctx, intent)
 	case class == fleet.ErrExpired:
-		return errors.Join(x.settle(ctx, Settlement{Intent: intent.ID, Phase: ChangePending, Class: class, Reason: reason}), err)
+		return errors.Join(x.settle(ctx, Settlement{Intent: intent.ID, Phase: ChangePending, Class: class,
+			Reason: reason}), err)
 	case class == fleet.ErrThrottled && x.state.Attempt < x.lane.opt.MaxAttempts:
-		return errors.Join(x.settle(ctx, Settlement{Intent: intent.ID, Phase: ChangePending, Class: class, Reason: reason}), errAgain)
+		return errors.Join(x.settle(ctx, Settlement{Intent: intent.ID, Phase: ChangePending, Class: class,
+			Reason: reason}), errAgain)
 	case class == fleet.ErrConflict || class == fleet.ErrGone:
 		return x.settle(ctx, Settlement{Intent: intent.ID, Phase: ChangeConflict, Class: class, Reason: reason})
 	default:
@@ -239,7 +244,8 @@ func (x *execution) verify(ctx context.Context) error {
 	case fleet.ClassOf(err) == fleet.ErrExpired:
 		return err
 	case err != nil:
-		return x.settle(ctx, Settlement{Phase: ChangeFailed, Wrote: true, Class: fleet.ClassOf(err), Reason: "could not be verified: " + err.Error()})
+		return x.settle(ctx, Settlement{Phase: ChangeFailed, Wrote: true, Class: fleet.ClassOf(err),
+			Reason: "could not be verified: " + err.Error()})
 	case !r.State.Equal(w.After):
 		return x.settle(ctx, Settlement{Phase: ChangeFailed, Wrote: true, Found: r.State,
 			Reason: "reads otherwise after the write: " + fleet.DescribeDiff(w.After, r.State)})
@@ -253,7 +259,8 @@ func (x *execution) backward(ctx context.Context) error {
 	if err != nil {
 		return x.settle(ctx, Settlement{Phase: ChangeStuck, Wrote: true, Reason: err.Error()})
 	}
-	r, err := x.read(ctx, func(r inventory.Resource) bool { return r.State.Equal(w.After) || r.State.Equal(w.Before) }, x.lane.opt.Consistency)
+	r, err := x.read(ctx, func(r inventory.Resource) bool { return r.State.Equal(w.After) || r.State.Equal(w.Before) },
+		x.lane.opt.Consistency)
 	switch {
 	case fleet.ClassOf(err) == fleet.ErrGone:
 		return x.settle(ctx, Settlement{Phase: ChangeReverted, Wrote: true, Reason: "it no longer exists"})
@@ -284,11 +291,14 @@ func (x *execution) sendBack(ctx context.Context, intent Intent) error {
 	case class == fleet.ErrTransient || errors.Is(err, context.DeadlineExceeded):
 		return x.find(ctx, intent)
 	case class == fleet.ErrExpired:
-		return errors.Join(x.settle(ctx, Settlement{Intent: intent.ID, Phase: ChangeVerified, Wrote: true, Class: class, Reason: err.Error()}), err)
+		return errors.Join(x.settle(ctx, Settlement{Intent: intent.ID, Phase: ChangeVerified, Wrote: true, Class: class,
+			Reason: err.Error()}), err)
 	case class == fleet.ErrThrottled && x.state.Attempt < 2*x.lane.opt.MaxAttempts:
-		return errors.Join(x.settle(ctx, Settlement{Intent: intent.ID, Phase: ChangeVerified, Wrote: true, Class: class, Reason: err.Error()}), errAgain)
+		return errors.Join(x.settle(ctx, Settlement{Intent: intent.ID, Phase: ChangeVerified, Wrote: true, Class: class,
+			Reason: err.Error()}), errAgain)
 	default:
-		return x.settle(ctx, Settlement{Intent: intent.ID, Phase: ChangeStuck, Wrote: true, Class: class, Reason: err.Error()})
+		return x.settle(ctx, Settlement{Intent: intent.ID, Phase: ChangeStuck, Wrote: true, Class: class,
+			Reason: err.Error()})
 	}
 }
 
@@ -305,7 +315,8 @@ func (x *execution) restored(ctx context.Context, intent Intent, request string)
 	case fleet.ClassOf(err) == fleet.ErrExpired:
 		return err
 	case err != nil:
-		return x.settle(ctx, Settlement{Intent: intent.ID, Phase: ChangeStuck, Wrote: true, RequestID: request, Reason: "the rollback could not be verified: " + err.Error()})
+		return x.settle(ctx, Settlement{Intent: intent.ID, Phase: ChangeStuck, Wrote: true, RequestID: request,
+			Reason: "the rollback could not be verified: " + err.Error()})
 	case !r.State.Equal(w.Before):
 		return x.settle(ctx, Settlement{Intent: intent.ID, Phase: ChangeStuck, Wrote: true, RequestID: request, Found: r.State,
 			Reason: "reads otherwise after the rollback: " + fleet.DescribeDiff(w.Before, r.State)})

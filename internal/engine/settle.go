@@ -25,7 +25,8 @@ func (x *execution) admit(ctx context.Context, d Direction) (Intent, error) {
 	return intent, nil
 }
 
-// Token is what a write is marked with at AWS. It is unique to rollout, change, direction and attempt, and the same whenever it is computed again.
+// Token is what a write is marked with at AWS. It is unique to rollout, change, direction and attempt, and the same
+// whenever it is computed again.
 func Token(rolloutID, change string, d Direction, attempt int) string {
 	sum := sha256.Sum256(fmt.Appendf(nil, "%s\n%s\n%s\n%d", rolloutID, change, d, attempt))
 	return "imdsctl-" + hex.EncodeToString(sum[:12])
@@ -130,7 +131,8 @@ func (x *execution) unread(ctx context.Context, err error) error {
 	case class == fleet.ErrGone:
 		return x.settle(ctx, Settlement{Phase: ChangeConflict, Class: class, Reason: "it no longer exists"})
 	default:
-		return x.settle(ctx, Settlement{Phase: ChangeFailed, Class: class, Reason: "could not be read before the write: " + err.Error()})
+		return x.settle(ctx, Settlement{Phase: ChangeFailed, Class: class,
+			Reason: "could not be read before the write: " + err.Error()})
 	}
 }
 
@@ -142,7 +144,8 @@ func (x *execution) unreadBack(ctx context.Context, err error) error {
 	case class == fleet.ErrExpired:
 		return err
 	default:
-		return x.settle(ctx, Settlement{Phase: ChangeStuck, Wrote: true, Class: class, Reason: "could not be read before the rollback: " + err.Error()})
+		return x.settle(ctx, Settlement{Phase: ChangeStuck, Wrote: true, Class: class,
+			Reason: "could not be read before the rollback: " + err.Error()})
 	}
 }
 
@@ -186,20 +189,25 @@ func (x *execution) find(ctx context.Context, intent Intent) error {
 	if err != nil {
 		return err
 	}
-	r, err := x.read(ctx, func(r inventory.Resource) bool { return r.State.Equal(w.Before) || r.State.Equal(w.After) }, x.lane.opt.Consistency)
+	r, err := x.read(ctx, func(r inventory.Resource) bool { return r.State.Equal(w.Before) || r.State.Equal(w.After) },
+		x.lane.opt.Consistency)
 	switch class := fleet.ClassOf(err); {
 	case ctx.Err() != nil:
 		return nil
 	case class == fleet.ErrExpired:
 		return err
 	case class == fleet.ErrGone && intent.Direction == Backward:
-		return x.settle(ctx, Settlement{Intent: intent.ID, Phase: ChangeReverted, Wrote: true, Reason: "it no longer exists"})
+		return x.settle(ctx, Settlement{Intent: intent.ID, Phase: ChangeReverted, Wrote: true,
+			Reason: "it no longer exists"})
 	case class == fleet.ErrGone:
-		return x.settle(ctx, Settlement{Intent: intent.ID, Phase: ChangeConflict, Class: class, Reason: "it no longer exists"})
+		return x.settle(ctx, Settlement{Intent: intent.ID, Phase: ChangeConflict, Class: class,
+			Reason: "it no longer exists"})
 	case err != nil && intent.Direction == Backward:
-		return x.settle(ctx, Settlement{Intent: intent.ID, Phase: ChangeStuck, Wrote: true, Class: class, Reason: err.Error()})
+		return x.settle(ctx, Settlement{Intent: intent.ID, Phase: ChangeStuck, Wrote: true, Class: class,
+			Reason: err.Error()})
 	case err != nil:
-		return x.settle(ctx, Settlement{Intent: intent.ID, Phase: ChangeFailed, Wrote: true, Class: class, Reason: "the effect of the write is not known: " + err.Error()})
+		return x.settle(ctx, Settlement{Intent: intent.ID, Phase: ChangeFailed, Wrote: true, Class: class,
+			Reason: "the effect of the write is not known: " + err.Error()})
 	}
 	return x.decide(ctx, intent, w, r)
 }
@@ -209,21 +217,26 @@ func (x *execution) decide(ctx context.Context, intent Intent, w resolved, r inv
 	back := intent.Direction == Backward
 	switch {
 	case back && r.State.Equal(w.Before):
-		return x.settle(ctx, Settlement{Intent: intent.ID, Phase: ChangeReverted, Wrote: true, Reason: "found put back after an interruption"})
+		return x.settle(ctx, Settlement{Intent: intent.ID, Phase: ChangeReverted, Wrote: true,
+			Reason: "found put back after an interruption"})
 	case back && r.State.Equal(w.After):
-		return errors.Join(x.settle(ctx, Settlement{Intent: intent.ID, Phase: ChangeVerified, Wrote: true, Reason: "the rollback had not taken effect"}), errAgain)
+		return errors.Join(x.settle(ctx, Settlement{Intent: intent.ID, Phase: ChangeVerified, Wrote: true,
+			Reason: "the rollback had not taken effect"}), errAgain)
 	case back:
 		return x.settle(ctx, Settlement{Intent: intent.ID, Phase: ChangeStuck, Wrote: true, Found: r.State,
 			Reason: "someone changed it since: " + fleet.DescribeDiff(w.After, r.State)})
 	case r.State.Equal(w.After):
-		if err := x.settle(ctx, Settlement{Intent: intent.ID, Phase: ChangeApplied, Wrote: true, Reason: "found made after an interruption"}); err != nil {
+		if err := x.settle(ctx, Settlement{Intent: intent.ID, Phase: ChangeApplied, Wrote: true,
+			Reason: "found made after an interruption"}); err != nil {
 			return err
 		}
 		return x.verify(ctx)
 	case r.State.Equal(w.Before) && x.state.Attempt < x.lane.opt.MaxAttempts:
-		return errors.Join(x.settle(ctx, Settlement{Intent: intent.ID, Phase: ChangePending, Reason: "the write had not taken effect"}), errAgain)
+		return errors.Join(x.settle(ctx, Settlement{Intent: intent.ID, Phase: ChangePending,
+			Reason: "the write had not taken effect"}), errAgain)
 	case r.State.Equal(w.Before):
-		return x.settle(ctx, Settlement{Intent: intent.ID, Phase: ChangeFailed, Reason: fmt.Sprintf("not taken by AWS in %d attempts", x.state.Attempt)})
+		return x.settle(ctx, Settlement{Intent: intent.ID, Phase: ChangeFailed,
+			Reason: fmt.Sprintf("not taken by AWS in %d attempts", x.state.Attempt)})
 	default:
 		return x.settle(ctx, Settlement{Intent: intent.ID, Phase: ChangeConflict, Found: r.State,
 			Reason: "someone else changed it during the write: " + fleet.DescribeDiff(w.After, r.State)})
@@ -237,7 +250,8 @@ func (x *execution) findMade(ctx context.Context, intent Intent) error {
 		Params: w.Params, Token: intent.Token, Marker: intent.Token})
 	switch class := fleet.ClassOf(err); {
 	case err == nil:
-		if err := x.settle(ctx, Settlement{Intent: intent.ID, Phase: ChangeApplied, Wrote: true, Outputs: res.Outputs, Reason: "found made after an interruption"}); err != nil {
+		if err := x.settle(ctx, Settlement{Intent: intent.ID, Phase: ChangeApplied, Wrote: true, Outputs: res.Outputs,
+			Reason: "found made after an interruption"}); err != nil {
 			return err
 		}
 		return x.verify(ctx)
@@ -248,14 +262,16 @@ func (x *execution) findMade(ctx context.Context, intent Intent) error {
 	case class == fleet.ErrConflict:
 		return x.settle(ctx, Settlement{Intent: intent.ID, Phase: ChangeConflict, Class: class, Reason: err.Error()})
 	case !errors.Is(err, kind.ErrNotFound):
-		return x.settle(ctx, Settlement{Intent: intent.ID, Phase: ChangeFailed, Class: class, Reason: "what was made could not be looked for: " + err.Error()})
+		return x.settle(ctx, Settlement{Intent: intent.ID, Phase: ChangeFailed, Class: class,
+			Reason: "what was made could not be looked for: " + err.Error()})
 	}
 	r, err := x.drv.Read(ctx, c.Ref.ID)
 	switch {
 	case ctx.Err() != nil:
 		return nil
 	case err != nil:
-		return x.settle(ctx, Settlement{Intent: intent.ID, Phase: ChangeFailed, Class: fleet.ClassOf(err), Reason: err.Error()})
+		return x.settle(ctx, Settlement{Intent: intent.ID, Phase: ChangeFailed, Class: fleet.ClassOf(err),
+			Reason: err.Error()})
 	case !r.State.Equal(w.Before):
 		return x.settle(ctx, Settlement{Intent: intent.ID, Phase: ChangeConflict, Found: r.State,
 			Reason: "it changed since the plan: " + fleet.DescribeDiff(w.Before, r.State)})
@@ -271,7 +287,8 @@ func (x *execution) resend(ctx context.Context, intent Intent) error {
 	res, err := x.call(ctx, intent, false)
 	switch class := fleet.ClassOf(err); {
 	case err == nil:
-		if err := x.settle(ctx, Settlement{Intent: intent.ID, Phase: ChangeApplied, Wrote: true, Outputs: res.Outputs, RequestID: res.RequestID}); err != nil {
+		if err := x.settle(ctx, Settlement{Intent: intent.ID, Phase: ChangeApplied, Wrote: true,
+			Outputs: res.Outputs, RequestID: res.RequestID}); err != nil {
 			return err
 		}
 		return x.verify(ctx)
