@@ -297,6 +297,10 @@ func (r *run) dispatch(ctx context.Context) {
 // forward hands out the changes of the current step. One that needs a change which was not made is skipped.
 func (r *run) forward(ctx context.Context, s *stackRun) {
 	over := s.steps[s.state.Step].Failures() > r.plan.Header.Rules.MaxFailures
+	first := !s.begun()
+	if first && s.busy() {
+		return // nothing else of the stack is written before its first change has gone well
+	}
 	for _, c := range s.changes {
 		if c.busy || c.Step != s.state.Step || r.opt.Clock.Now().Before(c.notBefore) {
 			continue
@@ -306,7 +310,10 @@ func (r *run) forward(ctx context.Context, s *stackRun) {
 			if ready, missing := c.ready(); missing != "" {
 				r.send(ctx, task{change: c, act: actSkip, reason: missing})
 			} else if ready && !over {
-				r.send(ctx, task{change: c, act: actForward})
+				r.send(ctx, task{change: c, act: actForward, first: first})
+				if first {
+					return
+				}
 			} else if ready {
 				r.send(ctx, task{change: c, act: actSkip, reason: "too many changes of this step failed"})
 			}
@@ -316,6 +323,26 @@ func (r *run) forward(ctx context.Context, s *stackRun) {
 			r.send(ctx, task{change: c, act: actSettle})
 		}
 	}
+}
+
+// begun tells whether a change of the stack has been made: before the first one it is asked whether AWS would let it be
+// undone.
+func (s *stackRun) begun() bool {
+	for _, c := range s.changes {
+		if c.state.Wrote {
+			return true
+		}
+	}
+	return false
+}
+
+func (s *stackRun) busy() bool {
+	for _, c := range s.changes {
+		if c.busy {
+			return true
+		}
+	}
+	return false
 }
 
 // ready tells whether all needed changes are made; missing names one that will not be.

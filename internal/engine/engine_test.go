@@ -407,6 +407,37 @@ func TestExpiredCredentialsEndTheRunAndLoseNothing(t *testing.T) {
 	})
 }
 
+func TestWhatCouldNotBeUndoneIsNotBegun(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t, 3, 2)
+		for i := range s.plan.Changes { // without a canary: all instances of a stack in its first step
+			if c := &s.plan.Changes[i]; c.Ref.Kind == inventory.KindInstance {
+				c.Step = 0
+			}
+		}
+		asked := map[string]int{}
+		s.world.Fault = func(call, id string) enginetest.Fault {
+			if call != "undo" {
+				return enginetest.Fine
+			}
+			asked[id]++
+			if strings.HasPrefix(id, "i-0") {
+				return enginetest.Denied
+			}
+			return enginetest.Fine
+		}
+		r := s.must(t)
+		st := r.Stacks["s-0"]
+		if st.Phase != rollout.StackFailed || !strings.Contains(st.Reason, "would not let it be undone") {
+			t.Errorf("stack %+v", st)
+		}
+		s.want(t, func(id string) bool { return strings.HasPrefix(id, "i-1") })
+		if asked["i-0-0"] != 1 || asked["i-1-0"] != 1 || len(asked) != 2 {
+			t.Errorf("asked %v, want once for each stack", asked)
+		}
+	})
+}
+
 func TestTheEndOfABakeIsReadAtItsEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSite(t, 1)

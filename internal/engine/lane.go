@@ -33,6 +33,7 @@ type task struct {
 	act    act
 	write  resolved
 	reason string
+	first  bool // nothing of its stack was written yet
 }
 
 // lane executes tasks in one place under the place's lease. It decides nothing about the rollout.
@@ -193,11 +194,42 @@ func (x *execution) forward(ctx context.Context) error {
 		return x.settle(ctx, Settlement{Phase: ChangeConflict, Found: r.State,
 			Reason: "it changed since the plan: " + fleet.DescribeDiff(w.Before, r.State)})
 	}
+	if x.task.first {
+		if err := x.undoable(ctx); err != nil {
+			return err
+		}
+		if x.state.Phase != ChangePending {
+			return nil
+		}
+	}
 	intent, err := x.admit(ctx, Forward)
 	if err != nil {
 		return err
 	}
 	return x.send(ctx, intent)
+}
+
+// undoable asks AWS, before the first write of a stack, whether it would let the write be undone. What it would refuse
+// counts as irreversible, which this plan was not approved for: the change fails, and nothing of the stack is written.
+func (x *execution) undoable(ctx context.Context) error {
+	checker, ok := x.drv.(kind.UndoChecker)
+	if !ok {
+		return nil // AWS offers no way to ask
+	}
+	c, w := x.change(), x.task.write
+	err := checker.CheckUndo(ctx, kind.Write{Place: c.Ref.Place, ID: c.Ref.ID, Verb: c.Action, Before: w.Before,
+		After: w.After, Params: w.Params})
+	switch class := fleet.ClassOf(err); {
+	case err == nil:
+		return nil
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case class == fleet.ErrExpired:
+		return err
+	default:
+		return x.settle(ctx, Settlement{Phase: ChangeFailed, Class: class,
+			Reason: "it was not written, because AWS would not let it be undone: " + err.Error()})
+	}
 }
 
 // send makes the write of an open forward intent and records what became of it.

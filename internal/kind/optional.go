@@ -38,6 +38,14 @@ type HistoryReader interface {
 	History(ctx context.Context, since time.Time, emit func(inventory.Resource) error) error
 }
 
+// UndoChecker is a Driver that can ask AWS, before a write, whether AWS would let the write be undone.
+type UndoChecker interface {
+	// CheckUndo asks, changing nothing, whether AWS would take back w once it is made: w is the forward write. Nil means
+	// yes as far as AWS tells. An error of class fleet.ErrDenied or fleet.ErrConflict means that it would refuse, and says
+	// why and what would have to change; any other error means that it could not be asked.
+	CheckUndo(ctx context.Context, w Write) error
+}
+
 // WithPageSize makes drivers list in pages of at most n, where AWS allows so few. The suite uses it to see several
 // pages of a small fleet.
 func WithPageSize(ctx context.Context, n int32) context.Context {

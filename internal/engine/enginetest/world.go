@@ -184,6 +184,20 @@ func (d driver) effect(w kind.Write) (kind.Result, error) {
 	return kind.Result{Outputs: outputs}, nil
 }
 
+// CheckUndo implements kind.UndoChecker: a fault of the call "undo" refuses.
+func (d driver) CheckUndo(ctx context.Context, w kind.Write) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	switch d.fault("undo", w.ID) {
+	case Denied:
+		return d.fail(fleet.ErrDenied, "undo")
+	case Expired:
+		return d.fail(fleet.ErrExpired, "undo")
+	}
+	return nil
+}
+
 func (d driver) Find(ctx context.Context, w kind.Write) (kind.Result, error) {
 	if err := ctx.Err(); err != nil {
 		return kind.Result{}, err
