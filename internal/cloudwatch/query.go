@@ -117,6 +117,10 @@ func (s *series) add(r *types.MetricDataResult) {
 		s.notes = append(s.notes, fmt.Sprintf("%d times but %d values", len(r.Timestamps), len(r.Values)))
 		return
 	}
+	if s.times == nil { // almost always there is one page, and no need for a copy
+		s.times, s.values = r.Timestamps, r.Values
+		return
+	}
 	s.times = append(s.times, r.Timestamps...)
 	s.values = append(s.values, r.Values...)
 }

@@ -1,11 +1,9 @@
 package store
 
-import (
-	"strconv"
-	"strings"
-)
+import "strings"
 
-// All statements, in the SQL that SQLite and PostgreSQL share: $n placeholders, ON CONFLICT, RETURNING.
+// All statements, in the SQL that SQLite and PostgreSQL share: $n placeholders, ON CONFLICT, RETURNING. The rows of list and
+// tuples are numbered by whoever speaks to PostgreSQL.
 
 // Inventory.
 const (
@@ -192,26 +190,12 @@ const (
 // batch is how many rows one statement writes or looks up.
 const batch = 100
 
-// list gives "($from, …)" for n placeholders.
-func list(from, n int) string {
-	var b strings.Builder
-	b.WriteByte('(')
-	for i := range n {
-		if i > 0 {
-			b.WriteByte(',')
-		}
-		b.WriteByte('$')
-		b.WriteString(strconv.Itoa(from + i))
-	}
-	b.WriteByte(')')
-	return b.String()
-}
+// list gives "(?,…)" for n placeholders. They are not numbered as those of the statements are, which SQLite goes through one
+// by one for each: a statement with hundreds takes longer to read than to carry out.
+func list(n int) string { return "(" + strings.Repeat("?,", n-1) + "?)" }
 
-// tuples gives "($1,$2),($3,$4)…" for n rows of width columns.
+// tuples gives "(?,?),(?,?)…" for n rows of width columns.
 func tuples(n, width int) string {
-	parts := make([]string, n)
-	for i := range n {
-		parts[i] = list(i*width+1, width)
-	}
-	return strings.Join(parts, ",")
+	row := list(width)
+	return strings.Repeat(row+",", n-1) + row
 }

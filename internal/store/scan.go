@@ -272,7 +272,7 @@ func (w *pageWriter) lookUp(ctx context.Context, chunk []*sighting) error {
 		byName[sg.name] = sg
 		args = append(args, sg.name)
 	}
-	return query(ctx, w.tx, sqlCurrent+list(3, len(chunk)), args, func(rows *sql.Rows) error {
+	return query(ctx, w.tx, sqlCurrent+list(len(chunk)), args, func(rows *sql.Rows) error {
 		var name string
 		var id, seen int64
 		var from, document, launched sql.NullInt64
@@ -321,7 +321,7 @@ func (w *pageWriter) markSeen(ctx context.Context, chunk []*sighting) error {
 	if len(args) == 1 {
 		return nil
 	}
-	_, err := w.tx.ExecContext(ctx, sqlSeen+list(2, len(args)-1), args...)
+	_, err := w.tx.ExecContext(ctx, sqlSeen+list(len(args)-1), args...)
 	return err
 }
 

@@ -121,7 +121,7 @@ func (w *windowWriter) subjects(ctx context.Context, place, kind int64, chunk []
 			args = append(args, win.Subject.ID)
 		}
 	}
-	err := query(ctx, w.tx, sqlResourceIDs+list(3, len(args)-2), args, func(rows *sql.Rows) error {
+	err := query(ctx, w.tx, sqlResourceIDs+list(len(args)-2), args, func(rows *sql.Rows) error {
 		var name string
 		var id int64
 		if err := rows.Scan(&name, &id); err != nil {
