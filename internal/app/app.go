@@ -1,0 +1,231 @@
+// Package app wires imdsctl together: configuration, AWS, database, kinds, engine and gates. It decides nothing itself.
+//
+// The faces (cli, and whatever else shows imdsctl to people) use this package and the pure ones only; what they need of
+// the others is given out here under an alias. An App opens the database and AWS when they are first needed, so that a
+// command that needs neither works without them. Interrupting any method leaves what the part it was in leaves: a scan
+// that is marked as interrupted, a rollout that the next run carries on.
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/user"
+	"sync"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+
+	"github.com/imdsctl/imdsctl/internal/app/discovery"
+	"github.com/imdsctl/imdsctl/internal/awsx"
+	"github.com/imdsctl/imdsctl/internal/clock"
+	"github.com/imdsctl/imdsctl/internal/cloudwatch"
+	"github.com/imdsctl/imdsctl/internal/engine"
+	"github.com/imdsctl/imdsctl/internal/fleet"
+	"github.com/imdsctl/imdsctl/internal/policy"
+	"github.com/imdsctl/imdsctl/internal/scan"
+	"github.com/imdsctl/imdsctl/internal/store"
+)
+
+// What faces need of the packages they may not import.
+type (
+	ScanProgress   = scan.Progress
+	SkippedAccount = scan.SkippedAccount
+	Cost           = scan.Cost
+	ScanInfo       = store.Scan
+	Record         = engine.Record
+	Progress       = engine.Progress
+	GateResult     = engine.GateResult
+	Reading        = engine.Reading
+	ChangeState    = engine.ChangeState
+	ChangePhase    = engine.ChangePhase
+	Approval       = store.Approval
+	RolloutInfo    = store.RolloutSummary
+	JournalEvent   = store.Event
+	PlanInfo       = store.PlanRecord
+	CallStats      = awsx.Stats
+	CallCounts     = awsx.Counts
+)
+
+// Phases of a change, from the engine.
+const (
+	ChangePending  = engine.ChangePending
+	ChangeOpen     = engine.ChangeOpen
+	ChangeApplied  = engine.ChangeApplied
+	ChangeVerified = engine.ChangeVerified
+	ChangeConflict = engine.ChangeConflict
+	ChangeFailed   = engine.ChangeFailed
+	ChangeSkipped  = engine.ChangeSkipped
+	ChangeReverted = engine.ChangeReverted
+	ChangeStuck    = engine.ChangeStuck
+)
+
+// Options say what an App works with. The zero value is a laptop with the AWS defaults and no database.
+type Options struct {
+	// Config is policy.Default() when nil.
+	Config *policy.Config
+	// ConfigPath is where it was read from, for messages.
+	ConfigPath string
+	// DBPath is the database's file. Empty means none: only Why and a part of Doctor work then.
+	DBPath string
+	Logger *slog.Logger // discards when nil
+	Clock  clock.Clock  // the machine's when nil
+	// Version of imdsctl, into scans and plans.
+	Version string
+	// Actor is who approves, pauses and rolls back. Empty means the user of the operating system.
+	Actor string
+	// CloudWatchProtocol is how CloudWatch is spoken to: "" or "cbor" as the SDK does, "json" for stand-ins that need it.
+	CloudWatchProtocol string
+	// AWS gives the caller's configuration; nil is what any AWS tool uses (AWS_PROFILE, AWS_REGION, AWS_ENDPOINT_URL…).
+	AWS        func(context.Context) (aws.Config, error)
+	HTTPClient aws.HTTPClient
+	// Concurrency is how many places are read at a time; 0 is the scan's default.
+	Concurrency int
+	Engine      EngineOptions
+	// Boundary is called around each commit of the journal; tests stop the process in it.
+	Boundary func(point string)
+}
+
+// EngineOptions adjust the engine; a zero is its default.
+type EngineOptions struct {
+	CallTimeout   time.Duration
+	Consistency   time.Duration
+	VerifyTimeout time.Duration
+	PollInterval  time.Duration
+	LaneWidth     int
+}
+
+// App is imdsctl without a face. It is safe for many goroutines.
+type App struct {
+	opt    Options
+	config *policy.Config
+	log    *slog.Logger
+	clock  clock.Clock
+
+	mu     sync.Mutex
+	db     *store.Store
+	edge   *awsx.Edge
+	finder *discovery.Finder
+}
+
+// New makes an App. It opens nothing.
+func New(o Options) (*App, error) {
+	if err := (cloudwatch.Settings{Protocol: cloudwatch.Protocol(o.CloudWatchProtocol)}).Validate(); err != nil {
+		return nil, err
+	}
+	a := &App{opt: o, config: o.Config, log: o.Logger, clock: o.Clock}
+	if a.config == nil {
+		a.config = policy.Default()
+	}
+	if a.log == nil {
+		a.log = slog.New(slog.DiscardHandler)
+	}
+	if a.clock == nil {
+		a.clock = clock.System()
+	}
+	if a.opt.Actor == "" {
+		a.opt.Actor = actor()
+	}
+	return a, nil
+}
+
+// actor is who the operating system says is at work.
+func actor() string {
+	name := "unknown"
+	if u, err := user.Current(); err == nil {
+		name = u.Username
+	}
+	if host, err := os.Hostname(); err == nil {
+		name += "@" + host
+	}
+	return name
+}
+
+// Close gives back what was opened.
+func (a *App) Close() error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.db == nil {
+		return nil
+	}
+	err := a.db.Close()
+	a.db = nil
+	return err
+}
+
+// Config is the configuration the App works with. It is for reading.
+func (a *App) Config() *policy.Config { return a.config }
+
+// Actor is who approves, pauses and rolls back.
+func (a *App) Actor() string { return a.opt.Actor }
+
+// ExpiredExceptions warns of the exceptions that no longer hold.
+func (a *App) ExpiredExceptions() []fleet.Diagnostic { return a.config.Expired(a.clock.Now()) }
+
+// Stats counts the AWS calls this App has made.
+func (a *App) Stats() CallStats {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.edge == nil {
+		return CallStats{}
+	}
+	return a.edge.Stats()
+}
+
+// database opens the database at first use.
+func (a *App) database() (*store.Store, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.db != nil {
+		return a.db, nil
+	}
+	if a.opt.DBPath == "" {
+		return nil, errors.New("no database is named: give one with --database")
+	}
+	db, err := store.Open(a.opt.DBPath, store.Options{Logger: a.log, Boundary: a.opt.Boundary})
+	if err != nil {
+		return nil, err
+	}
+	a.db = db
+	return db, nil
+}
+
+// cloud makes the way to AWS at first use.
+func (a *App) cloud(ctx context.Context) (*awsx.Edge, *discovery.Finder, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.edge != nil {
+		return a.edge, a.finder, nil
+	}
+	limits := make(map[string]awsx.Limit, len(a.config.Limits.Actions))
+	for action, b := range a.config.Limits.Actions {
+		limits[action] = awsx.Limit{Burst: float64(b.Burst), Refill: b.Refill}
+	}
+	edge, err := awsx.New(ctx, awsx.Options{Clock: a.clock, Log: a.log, Load: a.opt.AWS, Limits: limits,
+		Share:      a.config.Limits.Safety,
+		HTTPClient: a.opt.HTTPClient})
+	if err != nil {
+		return nil, nil, err
+	}
+	a.edge, a.finder = edge, discovery.New(edge, a.config)
+	return a.edge, a.finder, nil
+}
+
+// protocol is how CloudWatch is spoken to.
+func (a *App) protocol() cloudwatch.Protocol { return cloudwatch.Protocol(a.opt.CloudWatchProtocol) }
+
+// settings are what evidence is read with.
+func (a *App) settings() cloudwatch.Settings {
+	return cloudwatch.Settings{Window: a.config.Evidence.Window, Period: a.config.Evidence.Period, Protocol: a.protocol()}
+}
+
+// holder names this process in leases.
+func holder() string {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown"
+	}
+	return fmt.Sprintf("%s/%d", host, os.Getpid())
+}

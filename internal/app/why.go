@@ -1,0 +1,345 @@
+package app
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/ec2"
+	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
+
+	"github.com/imdsctl/imdsctl/internal/assess"
+	"github.com/imdsctl/imdsctl/internal/awsx"
+	"github.com/imdsctl/imdsctl/internal/evidence"
+	"github.com/imdsctl/imdsctl/internal/fleet"
+	"github.com/imdsctl/imdsctl/internal/inventory"
+	"github.com/imdsctl/imdsctl/internal/kind"
+	"github.com/imdsctl/imdsctl/internal/kinds/all"
+	"github.com/imdsctl/imdsctl/internal/scan"
+)
+
+// WhyOptions name an instance.
+type WhyOptions struct {
+	Instance string
+	// Region is the caller's own (AWS_REGION) when empty.
+	Region fleet.Region
+	// Account is the caller's own when empty.
+	Account fleet.AccountID
+}
+
+// WhyReport explains one instance.
+type WhyReport struct {
+	Resource inventory.Resource
+	Verdict  *assess.Verdict
+	// Group is the Auto Scaling group it belongs to, Template what it was launched from; nil where there is none.
+	Group           *inventory.Resource
+	GroupVerdict    *assess.Verdict
+	Template        *inventory.Resource
+	TemplateVersion string
+	// Effective is what the next launch in its place would get.
+	Effective fleet.Options
+	// Windows are those of its whole lineage; its own come first.
+	Windows []*evidence.Window
+	Span    evidence.Span
+	// Gaps are what could not be read.
+	Gaps []inventory.Scope
+	// Next says what to do, in imperative sentences.
+	Next []string
+}
+
+// Why explains one instance from live calls, without a database: it reads the instance, its group and template, the
+// other members of its lineage, and their CloudWatch history.
+func (a *App) Why(ctx context.Context, o WhyOptions) (*WhyReport, error) {
+	edge, finder, err := a.cloud(ctx)
+	if err != nil {
+		return nil, err
+	}
+	caller, err := edge.Caller(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("find out whose credentials these are: %w", err)
+	}
+	place := fleet.Place{Partition: caller.Partition, Account: cmp.Or(o.Account, caller.Account),
+		Region: cmp.Or(o.Region, edge.Region())}
+	if place.Region == "" {
+		return nil, fleet.Diagnostic{Severity: fleet.SeverityError, Where: o.Instance,
+			Summary: "no region is known to look in",
+			Remedy:  "Give --region, or set AWS_REGION."}
+	}
+	if err := finder.Enter(ctx, place, false); err != nil {
+		return nil, err
+	}
+	inv := &inquiry{app: a, session: finder.Session(place, false), place: place, seen: map[string]bool{}}
+	inv.snap = &inventory.Snapshot{Place: place, Account: inventory.Account{Partition: place.Partition,
+		ID: place.Account}, Taken: a.clock.Now()}
+	return inv.report(ctx, o.Instance)
+}
+
+// inquiry collects what there is to know of one instance.
+type inquiry struct {
+	app     *App
+	session *awsx.Session
+	place   fleet.Place
+	snap    *inventory.Snapshot
+	seen    map[string]bool
+}
+
+func (q *inquiry) driver(kindName string) kind.Driver {
+	e, ok := all.Find(kindName)
+	if !ok {
+		return nil
+	}
+	return e.Open(q.session.Config(), q.place, q.app.clock)
+}
+
+func (q *inquiry) report(ctx context.Context, id string) (*WhyReport, error) {
+	subject, err := q.driver(inventory.KindInstance).Read(ctx, id)
+	if fleet.ClassOf(err) == fleet.ErrGone {
+		return nil, fmt.Errorf("%w: %w", fleet.Diagnostic{Severity: fleet.SeverityError, Where: q.place.String(),
+			Summary: "there is no instance " + id + " here",
+			Remedy:  "Check the id, and give --region or --account if it is elsewhere; a terminated instance is only known to a scan."}, err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	q.add(subject)
+	q.part(inventory.KindAccountDefaults, q.read(ctx, inventory.KindAccountDefaults, ""))
+	group, inGroup := subject.Link(inventory.MemberOf)
+	template, templated := subject.Link(inventory.LaunchedFrom)
+	switch {
+	case inGroup:
+		q.part(inventory.KindAutoScaling, q.group(ctx, group.To))
+	case templated:
+		q.part(inventory.KindInstance, q.members(ctx, "aws:ec2launchtemplate:id", template.To.ID))
+		q.part(inventory.KindLaunchTemplate, q.template(ctx, template.To, nil))
+	}
+	windows, err := q.evidence(ctx)
+	q.part(string(evidence.SourceCloudWatch), err)
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	slices.SortFunc(q.snap.Resources, func(x, y inventory.Resource) int { return x.Ref.Compare(y.Ref) })
+	return q.conclude(subject, windows), nil
+}
+
+// part records how the reading of a part ended.
+func (q *inquiry) part(scope string, err error) {
+	sc := inventory.Scope{Place: q.place, Kind: scope, Status: inventory.ScopeComplete, At: q.snap.Taken}
+	if err != nil {
+		sc.Status, sc.Class, sc.Detail = inventory.ScopeGap, fleet.ClassOf(err), err.Error()
+	}
+	q.snap.Scopes = append(q.snap.Scopes, sc)
+}
+
+func (q *inquiry) add(r inventory.Resource) {
+	if key := r.Ref.String(); !q.seen[key] {
+		q.seen[key] = true
+		q.snap.Resources = append(q.snap.Resources, r)
+	}
+}
+
+// read adds one resource; with an empty id the only one of its kind.
+func (q *inquiry) read(ctx context.Context, kindName, id string) error {
+	if id == "" {
+		return q.driver(kindName).List(ctx, func(r inventory.Resource) error {
+			q.add(r)
+			return nil
+		})
+	}
+	r, err := q.driver(kindName).Read(ctx, id)
+	if err == nil {
+		q.add(r)
+	}
+	return err
+}
+
+// group adds the instance's group, what it launches from, and its members past and present.
+func (q *inquiry) group(ctx context.Context, ref fleet.Ref) error {
+	drv := q.driver(inventory.KindAutoScaling)
+	g, err := drv.Read(ctx, ref.ID)
+	if fleet.ClassOf(err) == fleet.ErrGone {
+		return nil // the tag stays on an instance that was detached or outlived its group
+	}
+	if err != nil {
+		return err
+	}
+	q.add(g)
+	pins := map[fleet.Ref][]string{}
+	for _, l := range g.Links {
+		if l.Relation == inventory.LaunchesFrom {
+			pins[l.To] = append(pins[l.To], l.Selector)
+		}
+	}
+	for to, selectors := range pins {
+		q.part(inventory.KindLaunchTemplate, q.template(ctx, to, selectors))
+	}
+	err = q.members(ctx, kind.TagGroup, ref.ID)
+	if past, ok := drv.(kind.HistoryReader); ok && err == nil {
+		err = past.History(ctx, q.app.settings().Span(q.snap.Taken).Start, func(r inventory.Resource) error {
+			if l, ok := r.Link(inventory.MemberOf); ok && l.To == ref {
+				q.add(r)
+			}
+			return nil
+		})
+	}
+	return err
+}
+
+// template adds a template with the versions that its users name.
+func (q *inquiry) template(ctx context.Context, ref fleet.Ref, selectors []string) error {
+	drv := q.driver(inventory.KindLaunchTemplate)
+	t, err := drv.Read(ctx, ref.ID)
+	if fleet.ClassOf(err) == fleet.ErrGone {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	var missing []string
+	for _, s := range selectors {
+		if n := inventory.ResolveVersion(&t, s); n != "" && n == s {
+			missing = append(missing, n)
+		}
+	}
+	// A single read gives a template's state; what its versions say is asked for by number.
+	for _, n := range []string{t.State[inventory.FieldDefaultVersion], t.State[inventory.FieldLatestVersion]} {
+		if _, ok := t.Launch[n]; !ok && n != "" {
+			missing = append(missing, n)
+		}
+	}
+	slices.Sort(missing)
+	missing = slices.Compact(missing)
+	if versions, ok := drv.(kind.VersionReader); ok && len(missing) > 0 {
+		found, err := versions.ReadVersions(ctx, ref.ID, missing)
+		if err != nil {
+			return err
+		}
+		if t.Launch == nil {
+			t.Launch = map[string]fleet.Options{}
+		}
+		for n, options := range found.Launch {
+			t.Launch[n] = options
+		}
+	}
+	q.add(t)
+	return nil
+}
+
+// members adds the instances that carry a tag of AWS.
+func (q *inquiry) members(ctx context.Context, tag, value string) error {
+	client := ec2.NewFromConfig(q.session.Config())
+	in := &ec2.DescribeInstancesInput{MaxResults: aws.Int32(1000), IncludeManagedResources: aws.Bool(true),
+		Filters: []types.Filter{{Name: aws.String("tag:" + tag), Values: []string{value}}}}
+	var ids []string
+	for {
+		out, err := client.DescribeInstances(ctx, in)
+		if err != nil {
+			return fmt.Errorf("find the other instances of %s: %w", value, awsx.Plain(err))
+		}
+		for _, r := range out.Reservations {
+			for i := range r.Instances {
+				ids = append(ids, aws.ToString(r.Instances[i].InstanceId))
+			}
+		}
+		if aws.ToString(out.NextToken) == "" {
+			break
+		}
+		in.NextToken = out.NextToken
+	}
+	reader, ok := q.driver(inventory.KindInstance).(kind.BatchReader)
+	if !ok {
+		return errors.New("instances cannot be read in batches")
+	}
+	found, err := reader.ReadMany(ctx, ids)
+	if err != nil {
+		return err
+	}
+	for _, r := range found {
+		q.add(r)
+	}
+	return nil
+}
+
+// evidence reads the history of all instances that were found.
+func (q *inquiry) evidence(ctx context.Context) (map[fleet.Ref][]*evidence.Window, error) {
+	var subjects []fleet.Ref
+	for _, r := range q.snap.Resources {
+		if r.Ref.Kind == inventory.KindInstance {
+			subjects = append(subjects, r.Ref)
+		}
+	}
+	windows := map[fleet.Ref][]*evidence.Window{}
+	var gaps []error
+	i := 0
+	source := openPlace(q.session, q.app.clock, q.app.protocol()).Evidence
+	err := source.History(ctx, subjects, q.app.settings().Span(q.snap.Taken), func(o scan.Observation) error {
+		windows[subjects[i]] = o.Windows
+		i++
+		if o.Gap != nil {
+			gaps = append(gaps, o.Gap)
+		}
+		return nil
+	})
+	return windows, errors.Join(append(gaps, err)...)
+}
+
+// conclude judges what was found.
+func (q *inquiry) conclude(subject inventory.Resource, windows map[fleet.Ref][]*evidence.Window) *WhyReport {
+	judged := q.app.judge(q.snap, windows)
+	out := &WhyReport{Resource: subject, Verdict: judged.Report.Verdict(subject.Ref), Span: judged.Span, Gaps: judged.Gaps}
+	out.Windows = windows[subject.Ref]
+	for _, r := range q.snap.Resources {
+		if r.Ref != subject.Ref {
+			out.Windows = append(out.Windows, windows[r.Ref]...)
+		}
+	}
+	index := judged.Report.Index
+	out.Effective = judged.Report.Defaults
+	if l, ok := subject.Link(inventory.LaunchedFrom); ok {
+		out.Template, out.TemplateVersion = index.Resource(l.To), l.Selector
+		if out.Template != nil {
+			out.Effective = out.Template.Launch[out.Template.State[inventory.FieldDefaultVersion]].Over(judged.Report.Defaults)
+		}
+	}
+	if l, ok := subject.Link(inventory.MemberOf); ok {
+		out.Group, out.GroupVerdict = index.Resource(l.To), judged.Report.Verdict(l.To)
+		if out.GroupVerdict != nil {
+			out.Effective = out.GroupVerdict.Effective
+		}
+	}
+	out.Next = next(out)
+	return out
+}
+
+// next says what to do about a verdict.
+func next(w *WhyReport) []string {
+	v := w.Verdict
+	if v == nil {
+		return nil
+	}
+	var out []string
+	add := func(code assess.Code, text string) {
+		if v.Has(code) {
+			out = append(out, text)
+		}
+	}
+	add(assess.CodeV1Calls, "Find what on this instance calls IMDSv1, and upgrade it to an SDK or agent that speaks IMDSv2.")
+	add(assess.CodeLineageV1Calls, "Find what calls IMDSv1 on the other instances of its group or template: the next instance launched "+
+		"in its place runs the same software.")
+	add(assess.CodeManaged, "Change the setting in the service that operates the instance.")
+	add(assess.CodeExceptionExpired, "Renew the exception, or remove it from the configuration.")
+	add(assess.CodeGap, "Allow what could not be read (see the gaps), and ask again.")
+	add(assess.CodeNoEvidence, "Wait until CloudWatch has a datapoint of MetadataNoToken: a stopped instance reports none.")
+	add(assess.CodeNotCovered, "Wait until enough of the window is covered, or shorten `evidence.window` if that is enough for you.")
+	add(assess.CodeNoBoot, "Let an instance of this lineage boot inside the window (restart it, or let its group replace one), or set "+
+		"`evidence.require_boot: false`.")
+	if v.Status == assess.Ready {
+		out = append(out, "Run `imdsctl scan` and `imdsctl plan`: it can be changed to required.")
+	}
+	if v.Status == assess.Done && w.Effective.Tokens != fleet.TokensRequired && w.Effective != (fleet.Options{}) {
+		out = append(out, "Change its launch template as well: the next instance launched in its place would allow IMDSv1 again.")
+	}
+	return out
+}

@@ -1,0 +1,282 @@
+package scan
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/imdsctl/imdsctl/internal/fleet"
+	"github.com/imdsctl/imdsctl/internal/inventory"
+	"github.com/imdsctl/imdsctl/internal/kind"
+)
+
+// pageSize is how many resources go to the store in one transaction.
+const pageSize = 1000
+
+// reading is the reading of one place.
+type reading struct {
+	*run
+	place fleet.Place
+	// instances holds the ids of those that were listed; past those that history told of.
+	instances map[string]bool
+	past      []string
+	// pins are the numbered template versions that consumers name, by template.
+	pins map[string]map[string]bool
+}
+
+// place reads all kinds of a place. Kinds with versions come last, because consumers name the versions; instances are
+// closed after the history, which adds those that are no more.
+func (s *run) place(ctx context.Context, p fleet.Place) error {
+	rd := &reading{run: s, place: p, instances: map[string]bool{}, pins: map[string]map[string]bool{}}
+	opened := s.opt.Fleet.Open(p)
+	var instances *inventory.Scope
+	for _, r := range ordered(opened.Kinds) {
+		sc, err := rd.kind(ctx, r)
+		if err != nil {
+			return err
+		}
+		if sc.Status == inventory.ScopeGap && condemns(sc) {
+			sc.Kind = ""
+			if err := s.close(ctx, sc.Scope); err != nil {
+				return err
+			}
+			s.end(p)
+			s.update(func(p *Progress) { p.PlacesDone++ })
+			return nil
+		}
+		if past, ok := r.Driver.(kind.HistoryReader); ok && sc.Status == inventory.ScopeComplete {
+			if err := rd.history(ctx, past, &sc.Scope); err != nil {
+				return err
+			}
+		}
+		if r.Kind == inventory.KindInstance {
+			instances = &sc.Scope
+			continue
+		}
+		if err := s.close(ctx, sc.Scope); err != nil {
+			return err
+		}
+	}
+	if instances != nil {
+		if err := s.close(ctx, *instances); err != nil {
+			return err
+		}
+	}
+	rd.done()
+	return nil
+}
+
+// ordered puts instances first and kinds with versions last, and leaves the rest as it is.
+func ordered(readers []Reader) []Reader {
+	rank := func(r Reader) int {
+		_, versions := r.Driver.(kind.VersionReader)
+		switch {
+		case r.Kind == inventory.KindInstance:
+			return 0
+		case versions:
+			return 2
+		}
+		return 1
+	}
+	return slices.SortedStableFunc(slices.Values(readers), func(a, b Reader) int { return rank(a) - rank(b) })
+}
+
+// outcome is a scope with the error behind its gap.
+type outcome struct {
+	inventory.Scope
+	err error
+}
+
+// condemns tells a gap that every other kind of the place would meet as well.
+func condemns(o outcome) bool {
+	call, ok := errors.AsType[*fleet.CallError](o.err)
+	return ok && (call.Class == fleet.ErrRegionDisabled || strings.HasPrefix(call.Action, "sts:"))
+}
+
+// kind lists one kind. Its scope is not closed yet. An error ends the scan.
+func (rd *reading) kind(ctx context.Context, r Reader) (outcome, error) {
+	out := outcome{Scope: inventory.Scope{Place: rd.place, Kind: r.Kind, Status: inventory.ScopeComplete}}
+	versions, _ := r.Driver.(kind.VersionReader)
+	page := rd.page(r.Kind)
+	var waiting []inventory.Resource // their pinned versions are still to be read
+	err := r.Driver.List(ctx, func(res inventory.Resource) error {
+		out.Resources++
+		rd.note(&res)
+		if versions != nil && len(rd.missing(&res)) > 0 {
+			waiting = append(waiting, res)
+			return nil
+		}
+		return page.put(ctx, res)
+	})
+	for _, res := range waiting {
+		if err == nil {
+			err = rd.versions(ctx, versions, &res)
+		}
+		if broken := page.put(ctx, res); broken != nil {
+			return out, broken
+		}
+	}
+	if broken := page.flush(ctx); broken != nil {
+		return out, broken
+	}
+	return out, out.fail(ctx, err)
+}
+
+// fail makes the outcome a gap, unless the error ends the scan.
+func (o *outcome) fail(ctx context.Context, err error) error {
+	if err == nil {
+		return nil
+	}
+	if fatal := stops(ctx, err); fatal != nil {
+		return fatal
+	}
+	o.Status, o.Class, o.Detail, o.err = inventory.ScopeGap, fleet.ClassOf(err), err.Error(), err
+	return nil
+}
+
+// note keeps what later steps need of a resource: an instance's id, and the versions a consumer pins.
+func (rd *reading) note(r *inventory.Resource) {
+	if r.Ref.Kind == inventory.KindInstance {
+		rd.instances[r.Ref.ID] = true
+	}
+	for _, l := range r.Links {
+		if l.Relation != inventory.LaunchesFrom || !isNumber(l.Selector) {
+			continue
+		}
+		if rd.pins[l.To.ID] == nil {
+			rd.pins[l.To.ID] = map[string]bool{}
+		}
+		rd.pins[l.To.ID][l.Selector] = true
+	}
+}
+
+func isNumber(s string) bool {
+	return s != "" && strings.Trim(s, "0123456789") == ""
+}
+
+// missing lists the pinned versions of a template that its listing did not bring.
+func (rd *reading) missing(r *inventory.Resource) []string {
+	var out []string
+	for n := range rd.pins[r.Ref.ID] {
+		if _, ok := r.Launch[n]; !ok {
+			out = append(out, n)
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+// versions reads the pinned versions of a template into it.
+func (rd *reading) versions(ctx context.Context, from kind.VersionReader, r *inventory.Resource) error {
+	found, err := from.ReadVersions(ctx, r.Ref.ID, rd.missing(r))
+	if err != nil {
+		return fmt.Errorf("read versions of %s %s: %w", r.Ref.Kind, r.Ref.ID, err)
+	}
+	launch := maps.Clone(r.Launch)
+	if launch == nil {
+		launch = map[string]fleet.Options{}
+	}
+	maps.Copy(launch, found.Launch)
+	attrs := maps.Clone(r.Attrs)
+	if attrs == nil {
+		attrs = map[string]string{}
+	}
+	maps.Copy(attrs, found.Attrs)
+	r.Launch, r.Attrs = launch, attrs
+	return nil
+}
+
+// history records the instances that are no more. Where it cannot be read, the groups are not known completely: a
+// member that called v1 and is gone would be missing.
+func (rd *reading) history(ctx context.Context, from kind.HistoryReader, sc *inventory.Scope) error {
+	page := rd.page(inventory.KindInstance)
+	err := from.History(ctx, rd.opt.Span.Start, func(res inventory.Resource) error {
+		if rd.instances[res.Ref.ID] {
+			return nil // it was listed, which tells more
+		}
+		rd.past = append(rd.past, res.Ref.ID)
+		rd.update(func(*Progress) { rd.sum.Terminated++ })
+		return page.put(ctx, res)
+	})
+	if broken := page.flush(ctx); broken != nil {
+		return broken
+	}
+	if err == nil {
+		return nil
+	}
+	if fatal := stops(ctx, err); fatal != nil {
+		return fatal
+	}
+	sc.Status, sc.Class, sc.Detail = inventory.ScopeGap, fleet.ClassOf(err), err.Error()
+	return nil
+}
+
+// done counts the place as read, and keeps the ids of its instances for the evidence.
+func (rd *reading) done() {
+	ids := slices.Sorted(maps.Keys(rd.instances))
+	ids = append(ids, rd.past...)
+	rd.end(rd.place)
+	rd.update(func(p *Progress) {
+		p.PlacesDone++
+		rd.sum.Places++
+		if len(ids) > 0 {
+			rd.subjects[rd.place] = packed{n: len(ids), ids: strings.Join(ids, "\n")}
+		}
+	})
+}
+
+// packed are the ids of a place's instances in one string: a million of them take twenty megabytes.
+type packed struct {
+	n   int
+	ids string
+}
+
+func (p packed) refs(place fleet.Place) []fleet.Ref {
+	out := make([]fleet.Ref, 0, p.n)
+	for id := range strings.SplitSeq(p.ids, "\n") {
+		out = append(out, fleet.Ref{Place: place, Kind: inventory.KindInstance, ID: id})
+	}
+	return out
+}
+
+// page collects resources for one transaction.
+type page struct {
+	rd   *reading
+	kind string
+	rows []inventory.Resource
+}
+
+func (rd *reading) page(kindName string) *page { return &page{rd: rd, kind: kindName} }
+
+func (p *page) put(ctx context.Context, r inventory.Resource) error {
+	p.rows = append(p.rows, r)
+	if len(p.rows) < pageSize {
+		return nil
+	}
+	return p.flush(ctx)
+}
+
+// flush stores what was collected, even while the scan is being stopped.
+func (p *page) flush(ctx context.Context) error {
+	if len(p.rows) == 0 {
+		return nil
+	}
+	if err := p.rd.opt.Store.PutResources(context.WithoutCancel(ctx), p.rd.opt.Scan, p.rd.place, p.kind,
+		p.rows); err != nil {
+		return &storeError{err}
+	}
+	n, kindName := len(p.rows), p.kind
+	p.rows = p.rows[:0]
+	p.rd.update(func(pr *Progress) {
+		pr.Resources += n
+		pr.Place = p.rd.place
+		p.rd.sum.Resources[kindName] += n
+		if kindName == inventory.KindInstance {
+			pr.Instances += n
+		}
+	})
+	return nil
+}
