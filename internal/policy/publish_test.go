@@ -3,6 +3,7 @@ package policy
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"flag"
 	"io"
 	"maps"
@@ -71,7 +72,7 @@ func asJSON(t testing.TB, data []byte) any {
 		t.Fatal(err)
 	}
 	var doc yaml.Node
-	if err := loader.Load(&doc); err == io.EOF {
+	if err := loader.Load(&doc); errors.Is(err, io.EOF) {
 		return nil
 	} else if err != nil {
 		t.Fatal(err)

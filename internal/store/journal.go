@@ -94,58 +94,62 @@ func addRollout(ctx context.Context, tx *sql.Tx, id string, p *plan.Plan, approv
 
 // addPlan stores the plan item by item.
 func addPlan(ctx context.Context, tx *sql.Tx, id string, p *plan.Plan, now time.Time) error {
-	exec := func(statement string) (func(args ...any) error, func() error, error) {
-		stmt, err := tx.PrepareContext(ctx, statement)
-		if err != nil {
-			return nil, nil, err
-		}
-		return func(args ...any) error { _, err := stmt.ExecContext(ctx, args...); return err }, stmt.Close, nil
-	}
-	put, done, err := exec(sqlAddStack)
-	if err != nil {
+	if err := addStacks(ctx, tx, id, p.Stacks); err != nil {
 		return err
 	}
-	for i := range p.Stacks {
-		st := &p.Stacks[i]
-		body, err := json.Marshal(st)
-		if err == nil {
-			err = put(id, st.ID, i, st.Place.String(), string(body), string(rollout.StackWaiting))
-		}
-		if err != nil {
-			return fmt.Errorf("stack %s: %w", st.ID, err)
-		}
-	}
-	if err := done(); err != nil {
-		return err
-	}
-	put, done, err = exec(sqlAddChange)
-	if err != nil {
-		return err
-	}
-	state, doneState, err := exec(sqlAddState)
-	if err != nil {
-		return err
-	}
-	for i := range p.Changes {
-		c := &p.Changes[i]
-		body, err := json.Marshal(c)
-		if err == nil {
-			err = put(id, c.ID, i, c.Stack, c.Step, c.Ref.String(), c.Action, string(body))
-		}
-		if err == nil {
-			err = state(id, c.ID, stamp(now))
-		}
-		if err != nil {
-			return fmt.Errorf("change %s of %s: %w", c.ID, c.Ref, err)
-		}
-	}
-	if err := errors.Join(done(), doneState()); err != nil {
+	if err := addChanges(ctx, tx, id, p.Changes, now); err != nil {
 		return err
 	}
 	if err := addItems(ctx, tx, id, itemManual, p.Manuals); err != nil {
 		return err
 	}
 	return addItems(ctx, tx, id, itemExempt, p.Exempt)
+}
+
+func addStacks(ctx context.Context, tx *sql.Tx, id string, stacks []plan.Stack) error {
+	put, err := tx.PrepareContext(ctx, sqlAddStack)
+	if err != nil {
+		return err
+	}
+	defer put.Close()
+	for i := range stacks {
+		st := &stacks[i]
+		body, err := json.Marshal(st)
+		if err == nil {
+			_, err = put.ExecContext(ctx, id, st.ID, i, st.Place.String(), string(body), string(rollout.StackWaiting))
+		}
+		if err != nil {
+			return fmt.Errorf("stack %s: %w", st.ID, err)
+		}
+	}
+	return nil
+}
+
+func addChanges(ctx context.Context, tx *sql.Tx, id string, changes []plan.Change, now time.Time) error {
+	put, err := tx.PrepareContext(ctx, sqlAddChange)
+	if err != nil {
+		return err
+	}
+	defer put.Close()
+	state, err := tx.PrepareContext(ctx, sqlAddState)
+	if err != nil {
+		return err
+	}
+	defer state.Close()
+	for i := range changes {
+		c := &changes[i]
+		body, err := json.Marshal(c)
+		if err == nil {
+			_, err = put.ExecContext(ctx, id, c.ID, i, c.Stack, c.Step, c.Ref.String(), c.Action, string(body))
+		}
+		if err == nil {
+			_, err = state.ExecContext(ctx, id, c.ID, stamp(now))
+		}
+		if err != nil {
+			return fmt.Errorf("change %s of %s: %w", c.ID, c.Ref, err)
+		}
+	}
+	return nil
 }
 
 // Types of plan_item.

@@ -167,7 +167,7 @@ func TestServeEndsWithItsContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	go func() { done <- w.Serve(ctx, l) }()
 	resp, err := http.Get("http://" + l.Addr().String() + "/_sim/clock")
-	if err != nil || resp.StatusCode != 200 {
+	if err != nil || resp.StatusCode != http.StatusOK {
 		t.Fatal(resp, err)
 	}
 	_ = resp.Body.Close()

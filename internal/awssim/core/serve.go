@@ -65,7 +65,8 @@ func (w *World) Serve(ctx context.Context, l net.Listener) error {
 // serveAWS carries one request through identity, latency, faults, throttling, enforcement and its handler.
 func (w *World) serveAWS(rw http.ResponseWriter, r *http.Request) {
 	c, err := w.accept(r)
-	status, code, body := http.StatusOK, "", []byte(nil)
+	status, code := http.StatusOK, ""
+	var body []byte
 	var after []Fault
 	if err == nil {
 		after, err = w.perform(r.Context(), c)
@@ -355,7 +356,7 @@ func (t transport) RoundTrip(r *http.Request) (resp *http.Response, err error) {
 	rec := &recorder{header: http.Header{}, status: http.StatusOK}
 	defer func() {
 		if p := recover(); p != nil {
-			if p != http.ErrAbortHandler {
+			if err, ok := p.(error); !ok || !errors.Is(err, http.ErrAbortHandler) {
 				panic(p)
 			}
 			resp, err = nil, io.ErrUnexpectedEOF

@@ -2,6 +2,7 @@ package iam_test
 
 import (
 	"encoding/xml"
+	"errors"
 	"io"
 	"net/http"
 	"net/url"
@@ -51,7 +52,7 @@ func ask(t *testing.T, w *core.World, form url.Values, element string) (int, []s
 	dec := xml.NewDecoder(strings.NewReader(string(body)))
 	for {
 		tok, err := dec.Token()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return resp.StatusCode, found
 		}
 		if err != nil {
