@@ -65,7 +65,7 @@ func (w *World) Serve(ctx context.Context, l net.Listener) error {
 // serveAWS carries one request through identity, latency, faults, throttling, enforcement and its handler.
 func (w *World) serveAWS(rw http.ResponseWriter, r *http.Request) {
 	c, err := w.accept(r)
-	status, code := http.StatusOK, ""
+	status := http.StatusOK
 	var body []byte
 	var after []Fault
 	if err == nil {
@@ -84,10 +84,10 @@ func (w *World) serveAWS(rw http.ResponseWriter, r *http.Request) {
 	}
 	if err != nil {
 		e := wire.AsError(err)
-		status, code = e.HTTPStatus(), e.Code
+		status = e.HTTPStatus()
 		body = wire.WriteError(rw.Header(), c.Out.Protocol(), c.Service.Namespace, c.RequestID, e)
-		w.log.DebugContext(r.Context(), "refused", "service", c.Service.Name, "action", c.Action, "code", code, "message",
-			e.Message)
+		w.log.DebugContext(r.Context(), "refused", "service", c.Service.Name, "action", c.Action, "code", e.Code,
+			"message", e.Message)
 	} else {
 		body = c.Out.Bytes()
 		rw.Header().Set("Content-Type", c.Out.Protocol().ContentType())
