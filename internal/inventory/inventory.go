@@ -215,6 +215,16 @@ func (ix *Index) Resource(ref fleet.Ref) *Resource { return ix.byRef[ref] }
 // Consumers lists who will launch from ref, in the snapshot's order.
 func (ix *Index) Consumers(ref fleet.Ref) []Consumer { return ix.consumers[ref] }
 
+// Any tells whether some resource has the status.
+func (ix *Index) Any(status Status) bool {
+	for _, r := range ix.byRef {
+		if r.Status == status {
+			return true
+		}
+	}
+	return false
+}
+
 // Members lists the instances that belong to a group or were launched from a template, in the snapshot's order.
 func (ix *Index) Members(ref fleet.Ref) []*Resource { return ix.members[ref] }
 

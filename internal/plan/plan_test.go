@@ -230,6 +230,24 @@ func TestStacksOfBareInstances(t *testing.T) {
 	}
 }
 
+func TestADefaultWhereNothingRunsBakesNoLongerThanAGateNeeds(t *testing.T) {
+	bakes := map[bool]time.Duration{}
+	for _, runs := range []bool{true, false} {
+		s := newScene()
+		if runs {
+			s.instance("i-1", "", nil)
+		}
+		d := ref(inventory.KindAccountDefaults, "d")
+		s.resources = append(s.resources, inventory.Resource{Ref: d, State: fleet.State{}})
+		s.needs = []plan.Need{{Ref: d, Action: "set-defaults", Class: plan.ClassSet, Stage: plan.StageDefaults,
+			Patch: fleet.State{fleet.FieldTokens: "required"}}}
+		bakes[runs] = s.must(t).Stacks[0].Steps[0].Bake
+	}
+	if bakes[true] != 2*time.Hour || bakes[false] != 15*time.Minute {
+		t.Errorf("bakes %v", bakes)
+	}
+}
+
 func TestFileRoundTripAndEdits(t *testing.T) {
 	s := newScene()
 	s.group("web", "lt-1", "3")

@@ -83,7 +83,6 @@ func (b *Builder) groupKey(ix *inventory.Index, ref fleet.Ref) string {
 
 // steps cuts a stack's changes into steps: hop limits, the canary, the rest of the fleet, what future launches are told.
 func (b *Builder) steps(s *Stack, p Proposal, placement policy.Placement, changes []*Change, needs []*Need, members []int) {
-	bake := max(b.config.Bake.For(placement.Criticality), shortestBake(b.plan.Header.Rules))
 	canaries := b.canaries(p.Report.Index, changes, needs, members)
 	for _, stage := range Stages() {
 		var canary, rest []int
@@ -106,9 +105,20 @@ func (b *Builder) steps(s *Stack, p Proposal, placement policy.Placement, change
 			for _, i := range step.members {
 				changes[i].Stack, changes[i].Step, changes[i].Canary = s.ID, len(s.Steps), step.name == "canary"
 			}
-			s.Steps = append(s.Steps, Step{Name: step.name, Stage: stage, Changes: len(step.members), Bake: bake})
+			s.Steps = append(s.Steps, Step{Name: step.name, Stage: stage, Changes: len(step.members),
+				Bake: b.bake(stage, p, placement)})
 		}
 	}
+}
+
+// bake is how long a step is watched: as the account's criticality asks, but a default in a place where nothing runs, and so
+// nothing can show anything, only as long as a gate needs to see a first launch.
+func (b *Builder) bake(stage Stage, p Proposal, placement policy.Placement) time.Duration {
+	shortest := shortestBake(b.plan.Header.Rules)
+	if stage == StageDefaults && !p.Report.Index.Any(inventory.StatusRunning) {
+		return shortest
+	}
+	return max(b.config.Bake.For(placement.Criticality), shortest)
 }
 
 // shortestBake is the least time in which a gate can tell anything: one reading after the metric's delay, and where a

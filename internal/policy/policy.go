@@ -318,7 +318,7 @@ func written() *Config {
 		Evidence:     Evidence{Window: 14 * day, Period: time.Hour, MinCoverage: 0.95, RequireBoot: true},
 		Gates:        Gates{StatusChecks: true, Heartbeat: HeartbeatCPU, Delay: 5 * time.Minute},
 		Bake:         Bake{Low: 30 * time.Minute, Medium: 2 * time.Hour, High: 6 * time.Hour, Critical: 24 * time.Hour},
-		Rollout:      Rollout{Canary: 1, MaxInFlight: 20, Concurrency: 4, OnFailure: Halt},
+		Rollout:      Rollout{Canary: 1, MaxInFlight: 20, Concurrency: 10, OnFailure: Halt},
 		Stack:        Stack{CloudFormation: true},
 		Targets:      Targets{Instances: true, Templates: true, AccountDefaults: true},
 		Limits:       Limits{Safety: 0.5},
