@@ -1,0 +1,198 @@
+package cli
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/imdsctl/imdsctl/internal/app"
+	"github.com/imdsctl/imdsctl/internal/fleet"
+	"github.com/imdsctl/imdsctl/internal/plan"
+)
+
+func (s *session) showCommand() *cobra.Command {
+	var stack string
+	var all bool
+	cmd := &cobra.Command{
+		Use: "show PLAN", Short: "Show a plan: its waves and stacks, or every change of a stack", GroupID: groupDo,
+		Args: cobra.ExactArgs(1),
+		Long: `Shows a plan file and checks it: a file that was edited is refused, because its digest no longer fits.
+It needs neither AWS nor the database.`,
+		Example: `  imdsctl show plan.json
+  imdsctl show plan.json --stack s-0a1b2c3d4e5f      # before, after, evidence and undo of each change
+  imdsctl show plan.json --format json | jq '.changes[].ref'`,
+		Annotations: formats("table json"),
+		RunE: func(_ *cobra.Command, args []string) error {
+			p, err := readPlan(args[0])
+			if err != nil {
+				return err
+			}
+			return s.show(p, stack, all)
+		},
+	}
+	cmd.Flags().StringVar(&stack, "stack", "", "only the stack of this `id` or name, in detail")
+	cmd.Flags().BoolVar(&all, "all", false, "every stack in detail")
+	return cmd
+}
+
+// readPlan reads a plan file. A file that is not there is wrong usage.
+func readPlan(path string) (*plan.Plan, error) {
+	p, err := app.ReadPlan(path)
+	if err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+type showJSON struct {
+	Format  int           `json:"imdsctl_show"`
+	Digest  string        `json:"digest"`
+	Header  plan.Header   `json:"header"`
+	Stacks  []plan.Stack  `json:"stacks"`
+	Changes []plan.Change `json:"changes"`
+	Manuals []plan.Manual `json:"manual_steps"`
+	Exempt  []plan.Exempt `json:"exempt"`
+}
+
+func (s *session) show(p *plan.Plan, stack string, all bool) error {
+	stacks := p.Stacks
+	if stack != "" {
+		stacks = nil
+		for _, st := range p.Stacks {
+			if st.ID == stack || st.Name == stack {
+				stacks = append(stacks, st)
+			}
+		}
+		if len(stacks) == 0 {
+			return misuse("--stack", "`imdsctl show` lists the stacks with their ids.", "the plan has no stack %q", stack)
+		}
+	}
+	if s.format == "json" {
+		d := showJSON{jsonVersion, p.Digest, p.Header, stacks, []plan.Change{}, p.Manuals, p.Exempt}
+		for _, c := range p.Changes {
+			if stack == "" || slices.ContainsFunc(stacks, func(st plan.Stack) bool { return st.ID == c.Stack }) {
+				d.Changes = append(d.Changes, c)
+			}
+		}
+		d.Manuals, d.Exempt = append([]plan.Manual{}, d.Manuals...), append([]plan.Exempt{}, d.Exempt...)
+		return writeJSON(s.env.Out, d)
+	}
+	if stack != "" || all {
+		for i := range stacks {
+			s.showStack(p, &stacks[i])
+		}
+		return nil
+	}
+	fmt.Fprintf(s.env.Out, "Plan %s, made %s by imdsctl %s\n", s.out.paint(bold, p.Digest[:12]),
+		p.Header.Created.UTC().Format("2006-01-02 15:04 UTC"), p.Header.Tool)
+	s.showPlan(p)
+	if len(p.Stacks) > 0 {
+		fmt.Fprintln(s.env.Out)
+		s.showStacks(p)
+	}
+	s.showExempt(p)
+	s.showCallTotals(p)
+	return nil
+}
+
+func (s *session) showStacks(p *plan.Plan) {
+	stacks := slices.Clone(p.Stacks)
+	slices.SortStableFunc(stacks, func(a, b plan.Stack) int { return cmp.Compare(a.Wave, b.Wave) })
+	var rows [][]string
+	for _, st := range stacks {
+		changes := 0
+		var steps []string
+		for _, step := range st.Steps {
+			changes += step.Changes
+			steps = append(steps, fmt.Sprintf("%s %d", step.Name, step.Changes))
+		}
+		rows = append(rows, []string{
+			fmt.Sprint(st.Wave + 1), st.ID, st.Name, string(st.Place.Account), string(st.Place.Region), count(changes),
+			strings.Join(steps, ", "),
+		})
+	}
+	fmt.Fprint(s.env.Out, s.out.table([]column{
+		{title: "WAVE", right: true}, {title: "STACK"}, {title: "NAME", flexible: true, floor: 14}, {title: "ACCOUNT"},
+		{title: "REGION"}, {title: "CHANGES", right: true}, {title: "STEPS", flexible: true, floor: 12},
+	}, rows))
+}
+
+func (s *session) showStack(p *plan.Plan, st *plan.Stack) {
+	fmt.Fprintf(s.env.Out, "%s %s  wave %d (%s), account %s, %s\n", s.out.paint(bold, st.ID), s.out.paint(bold, st.Name),
+		st.Wave+1,
+		p.Header.Waves[st.Wave].Name, st.Place.Account, st.Place.Region)
+	for i, step := range st.Steps {
+		fmt.Fprintf(s.env.Out, "\n  %s: %s, then watched for %s\n", s.out.paint(cyan, step.Name),
+			plural(step.Changes, "change"), brief(step.Bake))
+		for j := range p.Changes {
+			if c := &p.Changes[j]; c.Stack == st.ID && c.Step == i {
+				s.showChange(c)
+			}
+		}
+	}
+	fmt.Fprintln(s.env.Out)
+}
+
+func (s *session) showChange(c *plan.Change) {
+	name := c.Name
+	if name != "" && name != c.Ref.ID {
+		name = " " + name
+	} else {
+		name = ""
+	}
+	fmt.Fprintf(s.env.Out, "    %s%s  %s %s\n", s.out.paint(bold, c.Ref.ID), name, c.Ref.Kind, s.out.paint(dim, c.Action))
+	for _, d := range fleet.Diff(c.Before, c.After) {
+		before, after := d.Before, d.After
+		if !d.HadBefore {
+			before = "(unset)"
+		}
+		if !d.HasAfter {
+			after = "(unset)"
+		}
+		fmt.Fprintf(s.env.Out, "      %s: %s → %s\n", d.Field, s.out.paint(red, before), s.out.paint(green, after))
+	}
+	fmt.Fprintln(s.env.Out, s.out.labelled("      "+s.out.paint(dim, "why  "), c.Why))
+	e := c.Evidence
+	if e.Periods > 0 {
+		fmt.Fprintf(s.env.Out, "      %s%s v1 calls, %d of %d periods, %s, %s\n", s.out.paint(dim, "saw  "), count(e.Calls),
+			e.Covered,
+			e.Periods, plural(e.Boots, "boot"), plural(e.Members, "member"))
+	}
+	if c.Override != "" {
+		fmt.Fprintln(s.env.Out, s.out.labelled("      "+s.out.paint(yellow, "override  "), c.Override))
+	}
+	for _, command := range c.Inverse {
+		fmt.Fprintf(s.env.Out, "      %s%s\n", s.out.paint(dim, "undo "), command)
+	}
+	if c.Residue != "" {
+		fmt.Fprintln(s.env.Out, s.out.labelled("      "+s.out.paint(dim, "left "), c.Residue))
+	}
+}
+
+func (s *session) showExempt(p *plan.Plan) {
+	if len(p.Exempt) == 0 {
+		return
+	}
+	fmt.Fprintf(s.env.Out, "\nExempt, never touched (%s):\n", plural(len(p.Exempt), "resource"))
+	var rows [][]string
+	for _, e := range p.Exempt {
+		rows = append(rows, []string{"  " + e.Ref.ID, e.Name, e.Expires, e.Owner, e.Reason})
+	}
+	fmt.Fprint(s.env.Out, s.out.table([]column{
+		{title: "  RESOURCE", flexible: true, floor: 20}, {title: "NAME", flexible: true, floor: 10}, {title: "UNTIL"},
+		{title: "OWNER", flexible: true, floor: 10}, {title: "REASON", flexible: true, floor: 16},
+	}, rows))
+}
+
+func (s *session) showCallTotals(p *plan.Plan) {
+	total := 0
+	for _, n := range p.Header.Summary.Calls {
+		total += n
+	}
+	if total > 0 {
+		fmt.Fprintf(s.env.Out, "\nIt takes about %s besides the gates.\n", plural(total, "AWS call"))
+	}
+}

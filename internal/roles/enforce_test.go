@@ -1,0 +1,193 @@
+package roles_test
+
+import (
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/imdsctl/imdsctl/internal/app"
+	"github.com/imdsctl/imdsctl/internal/assess"
+	"github.com/imdsctl/imdsctl/internal/demo"
+	"github.com/imdsctl/imdsctl/internal/fleet"
+	"github.com/imdsctl/imdsctl/internal/policy"
+	"github.com/imdsctl/imdsctl/internal/roles"
+	"github.com/imdsctl/imdsctl/internal/rollout"
+)
+
+// unseen are the permissions that the simulator does not ask for, with why.
+func unseen() map[string]string {
+	return map[string]string{
+		"ssm:GetParameters": "asked for only where a template's image is a Systems Manager parameter, which the simulator lacks",
+	}
+}
+
+// The printed roles suffice for a scan, an apply of every kind of change and a rollback, where they are enforced; and
+// without any one of their actions something is told to be missing.
+func TestRolesSufficeAndNothingIsSuperfluous(t *testing.T) {
+	t.Run("whole", func(t *testing.T) {
+		t.Parallel()
+		if problems := journey(t, ""); len(problems) > 0 {
+			t.Fatalf("with the roles as printed: %s", strings.Join(problems, "\n"))
+		}
+	})
+	for _, r := range build(t, options(), roles.Read, roles.Write) {
+		for _, s := range r.Statements {
+			for _, action := range s.Actions {
+				if unseen()[action] != "" {
+					continue
+				}
+				t.Run(string(r.Access)+"/"+action, func(t *testing.T) {
+					t.Parallel()
+					if problems := journey(t, string(r.Access)+" "+action); len(problems) == 0 {
+						t.Errorf("nothing is missing without %s in the %s role", action, r.Access)
+					} else if !strings.Contains(strings.Join(problems, "\n"), action) {
+						t.Errorf("what is missing is not named: %s", strings.Join(problems, "\n"))
+					}
+				})
+			}
+		}
+	}
+}
+
+// journey goes all the way in a world where "access action" is taken out of the roles, and lists what went wrong.
+func journey(t *testing.T, without string) (problems []string) {
+	t.Helper()
+	a := enter(t, without)
+	sum, err := a.Scan(t.Context(), app.ScanOptions{})
+	if err != nil {
+		return []string{err.Error()}
+	}
+	for _, g := range sum.Gaps {
+		problems = append(problems, g.Detail)
+	}
+	made, err := a.Plan(t.Context(), app.PlanOptions{})
+	if err != nil {
+		return append(problems, err.Error())
+	}
+	if err := a.WritePlan(t.Context(), &strings.Builder{}, "plan.json", made.Plan); err != nil {
+		return append(problems, err.Error())
+	}
+	if without == "" {
+		wholePlan(t, made, sum.Verdicts)
+	}
+	if len(made.Plan.Changes) == 0 {
+		return append(problems, "nothing to change")
+	}
+	done, err := a.Apply(t.Context(), made.Plan, app.ApplyOptions{Yes: true})
+	if problems = append(problems, wrong(done, err, rollout.Done)...); len(problems) > 0 {
+		return problems
+	}
+	if err := a.RollbackRollout(t.Context(), done.Record.ID, nil, "a test"); err != nil {
+		return []string{err.Error()}
+	}
+	back, err := a.ResumeRun(t.Context(), done.Record.ID, app.ApplyOptions{})
+	return wrong(back, err, rollout.RolledBack)
+}
+
+// wrong lists what of a run did not go as it should.
+func wrong(r *app.ApplyResult, err error, want rollout.Status) (problems []string) {
+	if err != nil {
+		return []string{err.Error()}
+	}
+	for _, id := range slices.Sorted(maps.Keys(r.Record.Stacks)) {
+		if st := r.Record.Stacks[id]; st.Reason != "" && st.Phase != rollout.StackDone && st.Phase != rollout.StackRolledBack {
+			problems = append(problems, fmt.Sprintf("stack %s is %s: %s", id, st.Phase, st.Reason))
+		}
+	}
+	for _, id := range slices.Sorted(maps.Keys(r.Record.Changes)) {
+		if c := r.Record.Changes[id]; c.Phase != app.ChangeVerified && c.Phase != app.ChangeReverted {
+			problems = append(problems, fmt.Sprintf("change %s is %s: %s", id, c.Phase, c.Reason))
+		}
+	}
+	if r.Record.Status != want {
+		problems = append(problems, fmt.Sprintf("the rollout is %s: %s", r.Record.Status, r.Record.Reason))
+	}
+	return problems
+}
+
+// wholePlan makes sure that the fleet takes every verb of every kind, for otherwise the test would prove little.
+func wholePlan(t *testing.T, made *app.PlanResult, verdicts map[assess.Status]int) {
+	t.Helper()
+	used := map[string]bool{}
+	for _, c := range made.Plan.Changes {
+		used[c.Ref.Kind+" "+c.Action] = true
+	}
+	for _, k := range known() {
+		for _, v := range k.Verbs {
+			if !used[k.Name+" "+v.Name] {
+				t.Errorf("the plan has no %s of %s; verdicts are %v, manual steps %v", v.Name, k.Name, verdicts, made.Plan.Manuals)
+			}
+		}
+	}
+}
+
+// enter makes a world that enforces the roles, and an App that works in it.
+func enter(t *testing.T, without string) *app.App {
+	t.Helper()
+	seed, err := os.ReadFile("testdata/seed.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	stage, err := demo.FromSeed(seed, time.Date(2026, 3, 9, 8, 2, 0, 0, time.UTC), 3000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, account := range stage.Summary.Accounts {
+		deploy(t, stage, account, without)
+	}
+	config, bad := policy.Parse([]byte(`
+version: 1
+organization: {discover: list, role: {external_id: imdsctl-4f7c}, regions: [eu-west-1]}
+accounts: [{id: "222222222222"}]
+evidence: {require_boot: false}
+gates: {delay: 10m}
+bake: {low: 40m, medium: 40m, high: 40m, critical: 40m}
+`), "test.yaml", app.KindNames())
+	if len(bad) > 0 {
+		t.Fatal(bad)
+	}
+	a, err := app.New(app.Options{
+		Config: config, DBPath: filepath.Join(t.TempDir(),
+			"imdsctl.db"), Clock: stage.Clock, AWS: stage.AWS, HTTPClient: stage.Client(),
+		Actor: "test", Engine: app.EngineOptions{
+			CallTimeout: 12 * time.Hour, VerifyTimeout: 12 * time.Hour, Consistency: time.Minute, PollInterval: time.Minute,
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := a.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return a
+}
+
+func deploy(t *testing.T, stage *demo.Stage, account fleet.AccountID, without string) {
+	t.Helper()
+	o := options()
+	o.Principal = string(stage.Summary.Management)
+	list := build(t, o, roles.Read, roles.Write)
+	for i, r := range list {
+		for j, s := range r.Statements {
+			list[i].Statements[j].Actions = slices.DeleteFunc(s.Actions,
+				func(a string) bool { return string(r.Access)+" "+a == without })
+		}
+		list[i].Statements = slices.DeleteFunc(r.Statements, func(s roles.Statement) bool { return len(s.Actions) == 0 })
+	}
+	printed, err := roles.JSON(list, o, account)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range printed.Roles {
+		if err := stage.World.PutRole(account, r.Name, string(r.Trust), string(r.Policy)); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

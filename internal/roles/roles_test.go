@@ -1,0 +1,274 @@
+package roles_test
+
+import (
+	"encoding/json"
+	"errors"
+	"flag"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"go.yaml.in/yaml/v4"
+
+	"github.com/imdsctl/imdsctl/internal/fleet"
+	"github.com/imdsctl/imdsctl/internal/kind"
+	"github.com/imdsctl/imdsctl/internal/kinds/all"
+	"github.com/imdsctl/imdsctl/internal/roles"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+func known() []kind.Kind {
+	var out []kind.Kind
+	for _, e := range all.List() {
+		out = append(out, e.Kind)
+	}
+	return out
+}
+
+func options() roles.Options {
+	return roles.Options{Principal: "111122223333", ExternalID: "imdsctl-4f7c"}
+}
+
+func build(t *testing.T, o roles.Options, access ...roles.Access) []roles.Role {
+	t.Helper()
+	out, err := roles.Build(known(), o, access...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+func golden(t *testing.T, name, got string) {
+	t.Helper()
+	file := filepath.Join("testdata", name)
+	if *update {
+		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got != string(want) {
+		t.Errorf("%s differs from what is printed now; look at it, then run go test ./internal/roles -update\n%s", file, got)
+	}
+}
+
+func TestPrinted(t *testing.T) {
+	both := build(t, options(), roles.Read, roles.Write)
+	golden(t, "roles.yaml", roles.CloudFormation(both, options()))
+	golden(t, "roles.tf", roles.Terraform(both, options()))
+	golden(t, "read.yaml", roles.CloudFormation(build(t, roles.Options{}, roles.Read), roles.Options{}))
+	golden(t, "organization.tf", roles.Terraform(build(t, roles.Options{}, roles.Organization), roles.Options{}))
+	for _, p := range []fleet.Partition{fleet.PartitionAWS, fleet.PartitionChina, fleet.PartitionGov} {
+		o := options()
+		o.Partition = p
+		d, err := roles.JSON(build(t, o, roles.Organization, roles.Write, roles.Read), o, "444455556666")
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := json.MarshalIndent(d, "", "  ")
+		if err != nil {
+			t.Fatal(err)
+		}
+		golden(t, "roles."+string(p)+".json", string(b)+"\n")
+	}
+}
+
+// The template says the same as the plain documents, once its functions are resolved.
+func TestCloudFormationIsTheJSON(t *testing.T) {
+	o := options()
+	o.Partition = fleet.PartitionGov
+	o.Names = map[roles.Access]string{roles.Read: "tools/imds/look", roles.Write: "/tools/imds/touch"}
+	o.MaxSession = 2 * time.Hour
+	both := build(t, o, roles.Read, roles.Write)
+	plain, err := roles.JSON(both, o, "444455556666")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var template struct {
+		Parameters map[string]struct{ Default string }
+		Resources  map[string]struct {
+			Properties struct {
+				RoleName, Path           string
+				MaxSessionDuration       int
+				AssumeRolePolicyDocument any
+				Policies                 []struct{ PolicyDocument any }
+			}
+		}
+	}
+	source := roles.CloudFormation(both, o)
+	source = strings.NewReplacer("${AWS::Partition}", "aws-us-gov", "${AWS::AccountId}", "444455556666", "!Sub ",
+		"").Replace(source)
+	var tree any
+	if err := yaml.Unmarshal([]byte(source), &tree); err != nil {
+		t.Fatal(err)
+	}
+	b, err := json.Marshal(tree) // which knows the fields by their own names
+	if err == nil {
+		err = json.Unmarshal(b, &template)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, id := range []string{"ReadRole", "WriteRole"} {
+		p := template.Resources[id].Properties
+		if p.RoleName != id+"Name" || template.Parameters[id+"Name"].Default != plain.Roles[i].Name || p.Path != "/tools/imds/" {
+			t.Errorf("%s: name %q of parameter %q, path %q", id, p.RoleName, template.Parameters[id+"Name"].Default, p.Path)
+		}
+		if p.MaxSessionDuration != 7200 {
+			t.Errorf("%s: sessions of %d s", id, p.MaxSessionDuration)
+		}
+		if got, want := p.Policies[0].PolicyDocument, decode(t, plain.Roles[i].Policy); !reflect.DeepEqual(got, want) {
+			t.Errorf("%s: the template's policy is %v\nthe plain one is %v", id, got, want)
+		}
+	}
+}
+
+func decode(t *testing.T, raw json.RawMessage) any {
+	t.Helper()
+	var v any
+	if err := json.Unmarshal(raw, &v); err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
+
+// The roles hold exactly what kinds declare, regions, evidence and gates: nothing wider and no action twice.
+func TestLeastPrivilege(t *testing.T) {
+	kinds := known()
+	for _, r := range build(t, options(), roles.Read, roles.Write, roles.Organization) {
+		seen := map[string]bool{}
+		sids := map[string]bool{}
+		for _, s := range r.Statements {
+			if sids[s.Sid] {
+				t.Errorf("%s: two statements %s", r.Name, s.Sid)
+			}
+			sids[s.Sid] = true
+			for _, a := range s.Actions {
+				if strings.Contains(a, "*") {
+					t.Errorf("%s: a pattern of actions: %s", r.Name, a)
+				}
+				if seen[a] {
+					t.Errorf("%s: %s is allowed twice", r.Name, a)
+				}
+				seen[a] = true
+				if r.Access != roles.Write && !reads(a) {
+					t.Errorf("%s, which may only look, may %s", r.Name, a)
+				}
+			}
+		}
+		switch r.Access {
+		case roles.Read:
+			for _, k := range kinds {
+				for _, a := range k.Reads {
+					if !seen[a.Name] {
+						t.Errorf("the read role lacks %s of %s", a.Name, k.Name)
+					}
+				}
+			}
+		case roles.Write:
+			for _, k := range kinds {
+				for _, a := range append(slices.Clone(k.Writes), called(k)...) {
+					for _, name := range append([]string{a.Name}, a.With...) {
+						if !seen[name] {
+							t.Errorf("the write role lacks %s of %s", name, k.Name)
+						}
+					}
+				}
+			}
+		}
+	}
+}
+
+func called(k kind.Kind) []kind.Action {
+	var out []kind.Action
+	for _, v := range k.Verbs {
+		for name := range maps.Keys(v.Calls) {
+			out = append(out, kind.Action{Name: name})
+		}
+	}
+	return out
+}
+
+func reads(action string) bool {
+	_, verb, _ := strings.Cut(action, ":")
+	return strings.HasPrefix(verb, "Describe") || strings.HasPrefix(verb, "Get") || strings.HasPrefix(verb, "List")
+}
+
+func TestPartitionsAreFilledIn(t *testing.T) {
+	o := options()
+	o.Partition = fleet.PartitionChina
+	d, err := roles.JSON(build(t, o, roles.Write), o, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := json.Marshal(d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(string(b), "arn:aws:") || !strings.Contains(string(b), "arn:aws-cn:ec2:*:*:instance/*") {
+		t.Errorf("not a document of China: %s", b)
+	}
+	template := roles.CloudFormation(build(t, o, roles.Write), o) + roles.Terraform(build(t, o, roles.Write), o)
+	for _, unfilled := range []string{"{partition}", "{region}", "{account}"} {
+		if strings.Contains(template, unfilled) {
+			t.Errorf("%s was left unfilled", unfilled)
+		}
+	}
+}
+
+func TestOptionsAreChecked(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		o     roles.Options
+		where string
+	}{
+		{"principal", roles.Options{Principal: "1234"}, "--principal"},
+		{"principal with a quote", roles.Options{Principal: `arn:aws:iam::111122223333:role/a"b`}, "--principal"},
+		{"principal with a newline", roles.Options{Principal: "111122223333\n"}, "--principal"},
+		{"external id", roles.Options{ExternalID: "a b"}, "--external-id"},
+		{"name", roles.Options{Names: map[roles.Access]string{roles.Read: "a b"}}, "--read-name"},
+		{"session", roles.Options{MaxSession: time.Minute}, "organization.role.duration"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			_, err := roles.Build(known(), c.o, roles.Read)
+			d, ok := errors.AsType[fleet.Diagnostic](err)
+			if !ok || d.Where != c.where || d.Remedy == "" {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+	if _, err := roles.JSON(nil, roles.Options{}, ""); err == nil {
+		t.Error("a plain trust policy of nobody")
+	}
+}
+
+// Where the tools are installed, they read what is printed. What they would check is in the golden files as well.
+func TestToolsReadWhatIsPrinted(t *testing.T) {
+	for _, c := range []struct {
+		tool string
+		args []string
+	}{
+		{"terraform", []string{"fmt", "-check", "-diff", "testdata"}},
+		{"cfn-lint", []string{"testdata/roles.yaml", "testdata/read.yaml"}},
+	} {
+		t.Run(c.tool, func(t *testing.T) {
+			path, err := exec.LookPath(c.tool)
+			if err != nil {
+				t.Skipf("%s is not installed", c.tool)
+			}
+			if out, err := exec.CommandContext(t.Context(), path, c.args...).CombinedOutput(); err != nil {
+				t.Errorf("%v\n%s", err, out)
+			}
+		})
+	}
+}
