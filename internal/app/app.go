@@ -86,6 +86,8 @@ type Options struct {
 	Engine      EngineOptions
 	// Boundary is called around each commit of the journal; tests stop the process in it.
 	Boundary func(point string)
+	// DatabasePages bounds the database, in pages of 4 KiB; 0 is no bound. Tests fill a disk with it.
+	DatabasePages int
 }
 
 // EngineOptions adjust the engine; a zero is its default.
@@ -184,7 +186,7 @@ func (a *App) database() (*store.Store, error) {
 	if a.opt.DBPath == "" {
 		return nil, errors.New("no database is named: give one with --database")
 	}
-	db, err := store.Open(a.opt.DBPath, store.Options{Logger: a.log, Boundary: a.opt.Boundary})
+	db, err := store.Open(a.opt.DBPath, store.Options{Logger: a.log, Boundary: a.opt.Boundary, MaxPages: a.opt.DatabasePages})
 	if err != nil {
 		return nil, err
 	}

@@ -38,6 +38,9 @@ func TestMain(m *testing.M) {
 // the pace.
 const timeVariable = "IMDSCTL_TEST_CLOCK"
 
+// diskVariable makes the disk full once the database has so many pages.
+const diskVariable = "IMDSCTL_TEST_DISK_PAGES"
+
 // imdsctl is the command as main runs it, but on the simulator's clock, and with an engine that is told how fast it
 // runs.
 func imdsctl() {
@@ -53,6 +56,13 @@ func imdsctl() {
 		env.Base.Engine = app.EngineOptions{
 			CallTimeout: 12 * time.Hour, VerifyTimeout: 12 * time.Hour, Consistency: time.Minute, PollInterval: time.Minute,
 		}
+	}
+	if v := os.Getenv(diskVariable); v != "" {
+		pages, err := strconv.Atoi(v)
+		if err != nil {
+			panic(err)
+		}
+		env.Base.DatabasePages = pages
 	}
 	env.Base.Actor = "alice"
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
