@@ -75,7 +75,7 @@ func (s *session) report(err error) {
 
 // branches takes joined errors apart.
 func branches(err error) []error {
-	if e, ok := err.(usageError); ok {
+	if e, ok := errors.AsType[usageError](err); ok {
 		return branches(e.error)
 	}
 	joined, ok := err.(interface{ Unwrap() []error })

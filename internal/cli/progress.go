@@ -35,7 +35,7 @@ func (s *session) scanProgress() (show func(app.ScanProgress), stop func()) {
 func scanLine(p app.ScanProgress) string {
 	what := map[string]string{
 		"accounts": "accounts", "inventory": "inventory", "evidence": "IMDSv1 calls", "posture": "judging", "done": "done",
-	}[string(p.Phase)]
+	}[p.Phase]
 	if p.Accounts == 0 {
 		return fmt.Sprintf("listing the accounts, %s", plural(p.Calls, "call"))
 	}

@@ -143,7 +143,7 @@ type scanJSON struct {
 
 func scanDocument(sum *app.ScanSummary, err error) scanJSON {
 	d := scanJSON{
-		Format: jsonVersion, Scan: sum.Scan, Status: string(sum.Status), Started: sum.Started, Finished: sum.Finished,
+		Format: jsonVersion, Scan: sum.Scan, Status: sum.Status, Started: sum.Started, Finished: sum.Finished,
 		Accounts: sum.Accounts, Places: sum.Places, Disabled: sum.Disabled, Resources: sum.Resources,
 		Terminated: sum.Terminated, Verdicts: sum.Verdicts, Calls: sum.Calls, Throttles: sum.Throttles,
 		Dollars: sum.Asked.Dollars, DollarsPlan: sum.Cost.Dollars, Gaps: append([]inventory.Scope{},
