@@ -56,6 +56,7 @@ func (a *App) Scan(ctx context.Context, o ScanOptions) (*ScanSummary, error) {
 	if err != nil {
 		return nil, err
 	}
+	before := edge.Stats()                      // an App may scan more than once
 	if _, err := edge.Caller(ctx); err != nil { // before anything is recorded: without credentials there is no scan
 		return nil, fmt.Errorf("find out whose credentials these are: %w", err)
 	}
@@ -70,11 +71,11 @@ func (a *App) Scan(ctx context.Context, o ScanOptions) (*ScanSummary, error) {
 			}
 		}()
 	}
-	return a.scan(ctx, db, edge, finder, o)
+	return a.scan(ctx, db, edge, finder, before, o)
 }
 
 func (a *App) scan(ctx context.Context, db *store.Store, edge *awsx.Edge, finder *discovery.Finder,
-	o ScanOptions) (*ScanSummary, error) {
+	before awsx.Stats, o ScanOptions) (*ScanSummary, error) {
 	started := a.clock.Now()
 	id, err := db.BeginScan(ctx, store.ScanInfo{Started: started, Tool: a.opt.Version, Config: a.config.Digest(),
 		Window: a.config.Evidence.Window})
@@ -86,7 +87,10 @@ func (a *App) scan(ctx context.Context, db *store.Store, edge *awsx.Edge, finder
 			finder: finder}, Clock: a.clock, Logger: a.log,
 		Source: evidence.SourceCloudWatch, Span: a.settings().Span(started), Ceiling: o.MaxDollars,
 		Accounts: o.Accounts, Regions: o.Regions, Concurrency: a.opt.Concurrency, Progress: o.Progress,
-		Calls: func() (int64, int64) { s := edge.Stats(); return s.Calls, s.Throttles },
+		Calls: func() (int64, int64) {
+			s := edge.Stats()
+			return s.Calls - before.Calls, s.Throttles - before.Throttles
+		},
 	}
 	opt.Estimate = func(instances []int) scan.Cost { return costOf(cloudwatch.Estimate(opt.Span, instances...)) }
 	if o.NoEvidence {

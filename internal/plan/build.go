@@ -162,7 +162,12 @@ func (b *Builder) chain(p Proposal, ordered []*Need) ([]*Change, []*Need, error)
 		if err := permitted(p.Report, n); err != nil {
 			return nil, nil, err
 		}
-		c := &Change{ID: changeID(n.Key()), Ref: n.Ref, Name: r.Name, Action: n.Action, Class: n.Class, Before: before.Clone(), After: after,
+		if latest := len(changes) - 1; latest >= 0 { // most resources of a kind say the same, which a large plan then holds once
+			before, after = sharing(changes[latest].Before, before), sharing(changes[latest].After, after)
+		} else {
+			before = before.Clone()
+		}
+		c := &Change{ID: changeID(n.Key()), Ref: n.Ref, Name: r.Name, Action: n.Action, Class: n.Class, Before: before, After: after,
 			Params: n.Params, Outputs: n.Outputs, Why: n.Why}
 		for _, a := range n.After {
 			if id := changeID(a); ids[id] {
@@ -182,6 +187,14 @@ func (b *Builder) chain(p Proposal, ordered []*Need) ([]*Change, []*Need, error)
 		changes, needs = append(changes, c), append(needs, n)
 	}
 	return changes, needs, nil
+}
+
+// sharing gives the known state if s is equal to it, and else a copy of s. The states of a plan are for reading.
+func sharing(known, s fleet.State) fleet.State {
+	if known != nil && known.Equal(s) {
+		return known
+	}
+	return s.Clone()
 }
 
 // permitted is the safety contract's fourth line, checked once more for all kinds: nothing is made to require tokens while a

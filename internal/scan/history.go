@@ -22,7 +22,7 @@ func (s *run) evidence(ctx context.Context) error {
 	places := slices.SortedFunc(maps.Keys(s.subjects), fleet.Place.Compare)
 	counts := make([]int, len(places))
 	for i, p := range places {
-		counts[i] = s.subjects[p].n
+		counts[i] = s.subjects[p].len()
 	}
 	s.sum.Cost = s.opt.Estimate(counts)
 	s.update(func(p *Progress) {

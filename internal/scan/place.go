@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/imdsctl/imdsctl/internal/fleet"
@@ -223,20 +224,45 @@ func (rd *reading) done() {
 		p.PlacesDone++
 		rd.sum.Places++
 		if len(ids) > 0 {
-			rd.subjects[rd.place] = packed{n: len(ids), ids: strings.Join(ids, "\n")}
+			rd.subjects[rd.place] = pack(ids)
 		}
 	})
 }
 
-// packed are the ids of a place's instances in one string: a million of them take twenty megabytes.
+// packed are the ids of a place's instances in eight bytes each: "i-0" and the sixteen digits after it. Others, such as the
+// short ids of old instances, are kept as they are, and come last.
 type packed struct {
-	n   int
-	ids string
+	ids []uint64
+	odd []string
 }
 
+// longID begins the ids that fit into a number.
+const longID = "i-0"
+
+func pack(ids []string) packed {
+	p := packed{ids: make([]uint64, 0, len(ids))}
+	for _, id := range ids {
+		digits, long := strings.CutPrefix(id, longID)
+		n, err := strconv.ParseUint(digits, 16, 64)
+		if !long || err != nil || unpack(n) != id {
+			p.odd = append(p.odd, id)
+			continue
+		}
+		p.ids = append(p.ids, n)
+	}
+	return p
+}
+
+func unpack(n uint64) string { return fmt.Sprintf(longID+"%016x", n) }
+
+func (p packed) len() int { return len(p.ids) + len(p.odd) }
+
 func (p packed) refs(place fleet.Place) []fleet.Ref {
-	out := make([]fleet.Ref, 0, p.n)
-	for id := range strings.SplitSeq(p.ids, "\n") {
+	out := make([]fleet.Ref, 0, p.len())
+	for _, n := range p.ids {
+		out = append(out, fleet.Ref{Place: place, Kind: inventory.KindInstance, ID: unpack(n)})
+	}
+	for _, id := range p.odd {
 		out = append(out, fleet.Ref{Place: place, Kind: inventory.KindInstance, ID: id})
 	}
 	return out

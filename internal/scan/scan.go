@@ -4,7 +4,7 @@
 // It owns the order of reading, how much is read at a time, and what becomes of an error: what could not be read is a
 // recorded gap, never silently absent, and one place that is denied or throttled never stops another. It declares what
 // it needs of the world (Fleet, Evidence, Store) and knows no SDK and no SQL. Resources go to the store page by page,
-// so that memory does not grow with the fleet but for the ids of its instances, about twenty bytes each.
+// so that memory does not grow with the fleet but for the ids of its instances, eight bytes each.
 //
 // An interruption leaves a usable database: what was stored counts, and what was never read before says that it was
 // not.
@@ -230,6 +230,11 @@ func (s *run) enter(ctx context.Context, a inventory.Account) ([]fleet.Place, er
 			return nil, fatal
 		}
 		return nil, s.closed(ctx, a, err)
+	}
+	if s.known[in("")] { // an earlier scan could not enter the account
+		if err := s.close(ctx, inventory.Scope{Place: in(""), Status: inventory.ScopeComplete}); err != nil {
+			return nil, err
+		}
 	}
 	use, missing := s.opt.Config.SelectRegions(regions.Enabled)
 	var places []fleet.Place
