@@ -115,7 +115,7 @@ func demoDir(keep string) (string, func(), error) {
 		dir, err := os.MkdirTemp("", "imdsctl-demo-")
 		return dir, func() { _ = os.RemoveAll(dir) }, err // a temporary directory that stays does no harm
 	}
-	if err := os.MkdirAll(keep, 0o755); err != nil {
+	if err := os.MkdirAll(keep, 0o700); err != nil {
 		return "", nil, fmt.Errorf("keep the demo: %w", err)
 	}
 	if _, err := os.Stat(filepath.Join(keep, "imdsctl.db")); err == nil {
@@ -142,7 +142,7 @@ func (p *play) prepare() error {
 			p.out.width = 100
 		}
 	}
-	return os.WriteFile(p.config, []byte(p.stage.Config()), 0o644)
+	return os.WriteFile(p.config, []byte(p.stage.Config()), 0o600)
 }
 
 func (p *play) perform(ctx context.Context) error {

@@ -100,7 +100,8 @@ func (s *session) planNext(p *plan.Plan, path string) {
 	}
 }
 
-// writePlan writes a plan beside its place and then moves it there, so that no half of a plan is ever found.
+// writePlan writes a plan beside its place and then moves it there, so that no half of a plan is ever found. It is for its
+// owner's eyes only until they share it: it lists what is weak, and where.
 func (s *session) writePlan(ctx context.Context, a *app.App, path string, p *plan.Plan) (err error) {
 	f, err := os.CreateTemp(filepath.Dir(path), ".imdsctl-plan-*")
 	if err != nil {
@@ -115,9 +116,6 @@ func (s *session) writePlan(ctx context.Context, a *app.App, path string, p *pla
 		return errors.Join(err, f.Close())
 	}
 	if err := errors.Join(f.Sync(), f.Close()); err != nil {
-		return fmt.Errorf("write the plan %s: %w", path, err)
-	}
-	if err := os.Chmod(f.Name(), 0o644); err != nil {
 		return fmt.Errorf("write the plan %s: %w", path, err)
 	}
 	if err := os.Rename(f.Name(), path); err != nil {
