@@ -59,6 +59,9 @@ type Verb struct {
 	Outputs []string
 	// Calls counts the AWS calls of one write by action, the reads before and after included.
 	Calls map[string]int
+	// Checks counts, by action and at most, the AWS calls of one UndoChecker.CheckUndo, which are made once for a stack
+	// and not for each change. Nil where AWS offers no way to ask.
+	Checks map[string]int
 }
 
 // Disruption is what a change does to what runs.

@@ -46,6 +46,17 @@ type UndoChecker interface {
 	CheckUndo(ctx context.Context, w Write) error
 }
 
+// UndoError is the error of a CheckUndo whose dry run failed with err: it names what an undo would have to do, and,
+// where that is denied, the way out.
+func UndoError(err error, format string, args ...any) error {
+	what := fmt.Sprintf(format, args...)
+	if fleet.ClassOf(err) == fleet.ErrDenied {
+		return fmt.Errorf("%s (dry run): %w; allow it to the role that writes, in the role's policies and in the "+
+			"organization's", what, err)
+	}
+	return fmt.Errorf("%s (dry run): %w", what, err)
+}
+
 // WithPageSize makes drivers list in pages of at most n, where AWS allows so few. The suite uses it to see several
 // pages of a small fleet.
 func WithPageSize(ctx context.Context, n int32) context.Context {

@@ -544,7 +544,8 @@ func TestSeed(t *testing.T) {
 	doc := `{"accounts": [{"id": "111122223333", "regions": {"eu-west-1": {
 		"ec2": {"images": [{"id": "ami-0123456789abcdef0"}],
 			"templates": [{"name": "web", "versions": [{"data": {"ImageId": "ami-0123456789abcdef0"}}]}],
-			"instances": [{"id": "i-0123456789abcdef0", "image": "ami-0123456789abcdef0", "template": "web"}]},
+			"instances": [{"id": "i-0123456789abcdef0", "image": "ami-0123456789abcdef0", "template": "web",
+				"tags": {"zone": "dmz"}}]},
 		"autoscaling": {
 			"launch_configurations": [{"name": "lc", "image_id": "ami-0123456789abcdef0", "instance_type": "m4.large"}],
 			"groups": [{"name": "web", "template": "web", "max": 5, "desired": 3, "instances": ["i-0123456789abcdef0"]},
@@ -559,6 +560,15 @@ func TestSeed(t *testing.T) {
 	p.View(func(time.Time) {
 		if got := autoscaling.StoreOf(p).Members("web"); len(got) != 3 || got[0] != "i-0123456789abcdef0" {
 			t.Errorf("members %v, want the seeded one and two more", got)
+		}
+		for _, id := range autoscaling.StoreOf(p).Members("web") {
+			tags := simec2.StoreOf(p).Instance(id).Newest().Tags
+			if got, _ := simec2.TagValue(tags, "aws:autoscaling:groupName"); got != "web" {
+				t.Errorf("member %s has the tags %v, without its group's name", id, tags)
+			}
+			if id == "i-0123456789abcdef0" && len(tags) != 4 {
+				t.Errorf("the seeded member has the tags %v, want its own, its template's two and its group's", tags)
+			}
 		}
 		if got := autoscaling.StoreOf(p).Members("old"); len(got) != 1 {
 			t.Errorf("members %v", got)

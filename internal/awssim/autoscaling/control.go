@@ -176,6 +176,7 @@ func (s *Store) seedGroup(in seedGroup, now time.Time) error {
 		if inst == nil {
 			return fmt.Errorf("group %s: instance %s is not in the ec2 section", in.Name, id)
 		}
+		s.ec2().SeedTag(inst, tagGroup, in.Name)
 		if err := s.Attach(in.Name, inst, s.versionOf(spec.Source)); err != nil {
 			return err
 		}

@@ -208,9 +208,12 @@ func (g *group) shared(l launched) *launched {
 	return g.sources[l]
 }
 
+// tagGroup is the tag that EC2 Auto Scaling sets on the members of a group.
+const tagGroup = "aws:autoscaling:groupName"
+
 // tagsFor are the tags an instance of the group gets.
 func (g *group) tagsFor(spec Spec) map[string]string {
-	tags := map[string]string{"aws:autoscaling:groupName": g.name}
+	tags := map[string]string{tagGroup: g.name}
 	for _, t := range spec.Tags {
 		if t.Propagate {
 			tags[t.Key] = t.Value

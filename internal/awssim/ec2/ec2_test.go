@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -20,6 +21,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
 	"github.com/aws/smithy-go"
 
+	"github.com/imdsctl/imdsctl/internal/awssim/authz"
 	"github.com/imdsctl/imdsctl/internal/awssim/core"
 	"github.com/imdsctl/imdsctl/internal/awssim/ec2"
 	"github.com/imdsctl/imdsctl/internal/awssim/sts"
@@ -323,6 +325,64 @@ func TestModifyKeepsWhatIsNotSent(t *testing.T) {
 	for _, c := range w.Calls() {
 		if c.Action == "ModifyInstanceMetadataOptions" && (!c.Mutated || !slices.Equal(c.Resources, []string{id})) {
 			t.Errorf("call log: %+v", c)
+		}
+	}
+}
+
+// A dry run of what undoes a change is answered with yes, or with the refusal that the call itself would meet, and
+// changes nothing either way.
+func TestDryRuns(t *testing.T) {
+	w := calm(t)
+	id := w.add(t, ec2.InstanceSeed{})[0]
+	template := w.template(t, "web", &templateData{ImageId: aws.String(image1)})
+	w.version(t, template, "1", &templateData{InstanceType: types.InstanceTypeM5Large})
+	state := func() (types.Instance, []string, ec2.Defaults) {
+		return w.instance(t, id), w.versions(t, api.DescribeLaunchTemplateVersionsInput{LaunchTemplateId: &template}),
+			ec2.StoreOf(w.place(t)).Defaults()
+	}
+	dry := aws.Bool(true)
+	calls := map[string]func() error{
+		"ModifyInstanceMetadataOptions": func() error {
+			_, err := w.ModifyInstanceMetadataOptions(t.Context(), &api.ModifyInstanceMetadataOptionsInput{
+				DryRun: dry, InstanceId: &id, HttpTokens: "required"})
+			return err
+		},
+		"ModifyInstanceMetadataDefaults": func() error {
+			_, err := w.ModifyInstanceMetadataDefaults(t.Context(), &api.ModifyInstanceMetadataDefaultsInput{
+				DryRun: dry, HttpTokens: "required"})
+			return err
+		},
+		"ModifyLaunchTemplate": func() error {
+			_, err := w.ModifyLaunchTemplate(t.Context(), &api.ModifyLaunchTemplateInput{
+				DryRun: dry, LaunchTemplateId: &template, DefaultVersion: aws.String("2")})
+			return err
+		},
+		"DeleteLaunchTemplateVersions": func() error {
+			_, err := w.DeleteLaunchTemplateVersions(t.Context(), &api.DeleteLaunchTemplateVersionsInput{
+				DryRun: dry, LaunchTemplateId: &template, Versions: []string{"2", "999999999"}})
+			return err
+		},
+	}
+	instance, versions, defaults := state()
+	deny, err := authz.Parse(`{"Version": "2012-10-17", "Statement": [{"Effect": "Deny", "Resource": "*",
+		"Action": ["ec2:Modify*", "ec2:Delete*"]}, {"Effect": "Allow", "Action": "*", "Resource": "*"}]}`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for code, guards := range map[string][][]*authz.Policy{
+		"DryRunOperation": nil, "UnauthorizedOperation": {{deny}},
+	} {
+		w.SetGuardrails(func(fleet.AccountID) [][]*authz.Policy { return guards })
+		for name, call := range calls {
+			wantCode(t, call(), code)
+			if c := w.lastCall(); c.Action != name || !c.DryRun || c.Mutated {
+				t.Errorf("%s: the log has %+v", name, c)
+			}
+		}
+		w.SetGuardrails(nil)
+		i, v, d := state()
+		if !reflect.DeepEqual(i, instance) || !slices.Equal(v, versions) || d != defaults {
+			t.Errorf("%s: the dry runs left %+v, versions %q and %+v", code, i.MetadataOptions, v, d)
 		}
 	}
 }

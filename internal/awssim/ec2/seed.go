@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/imdsctl/imdsctl/internal/awssim/core"
@@ -255,6 +256,16 @@ func (s *Store) AddInstance(now time.Time, seed InstanceSeed) (*Instance, error)
 	i.lives = []Life{life}
 	s.add(i)
 	return i, nil
+}
+
+// SeedTag gives an instance that is there already a tag, as if it had had it from its launch on. It is for seeds of
+// other services, which may set tags that no caller may.
+func (s *Store) SeedTag(i *Instance, key, value string) {
+	next := *i.state.Newest()
+	next.Tags = append(slices.DeleteFunc(slices.Clone(next.Tags), func(t Tag) bool { return t.Key == key }),
+		Tag{Key: intern(key), Value: intern(value)})
+	slices.SortFunc(next.Tags, func(a, b Tag) int { return strings.Compare(a.Key, b.Key) })
+	i.state = core.Always(&next)
 }
 
 func internOptions(o fleet.Options) fleet.Options {

@@ -13,7 +13,9 @@ import (
 	"context"
 	"fmt"
 	"io/fs"
+	"maps"
 	"path"
+	"slices"
 	"testing"
 
 	"github.com/imdsctl/imdsctl/internal/kinds/all"
@@ -80,6 +82,7 @@ func (s *suite) kind(t T, e all.Entry) {
 		{"never gives a shorter list", b.faultsWhileReading},
 		{"proposes without writing", b.proposes},
 		{"writes and reverts", b.roundTrips},
+		{"knows what can be undone", b.checksUndo},
 		{"leaves what drifted alone", b.drifts},
 		{"tells the truth about failed writes", b.faultsWhileWriting},
 		{"survives a crash at every call", b.crashes},
@@ -116,7 +119,7 @@ func (b *bench) describes(t T) {
 		if v.Class == "" || v.Disruption == "" || v.Undo == "" || len(v.Calls) == 0 {
 			t.Errorf("verb %s of %s: class, disruption, undo and calls must be said", v.Name, k.Name)
 		}
-		for action := range v.Calls {
+		for _, action := range slices.Concat(slices.Collect(maps.Keys(v.Calls)), slices.Collect(maps.Keys(v.Checks))) {
 			if !declared(k, action) {
 				t.Errorf("verb %s of %s counts calls of %s, which the kind does not declare", v.Name, k.Name, action)
 			}

@@ -76,6 +76,21 @@ func (d broken) Write(ctx context.Context, w kind.Write) (kind.Result, error) {
 	return d.Driver.Write(ctx, w)
 }
 
+// asker asks AWS otherwise than its kind does whether a write could be undone.
+type asker struct {
+	kind.Driver
+	ask func(context.Context, kind.Write) error
+}
+
+func (d asker) CheckUndo(ctx context.Context, w kind.Write) error { return d.ask(ctx, w) }
+
+// plantAsk breaks how an entry's drivers ask.
+func plantAsk(e *all.Entry, ask func(context.Context, kind.Driver, kind.Write) error) {
+	plantDriver(e, func(d kind.Driver) kind.Driver {
+		return asker{d, func(ctx context.Context, w kind.Write) error { return ask(ctx, d, w) }}
+	})
+}
+
 // plantDriver breaks the drivers of an entry.
 func plantDriver(e *all.Entry, plant func(kind.Driver) kind.Driver) {
 	open := e.Open
@@ -274,6 +289,52 @@ func faults() []planted {
 				return propose(c)
 			}
 		}), "not ready"},
+		{"an asking that writes", instance, entry(func(e *all.Entry) {
+			plantAsk(e, func(ctx context.Context, d kind.Driver, w kind.Write) error {
+				if err := d.(kind.UndoChecker).CheckUndo(ctx, w); err != nil {
+					return err
+				}
+				w.After = w.Before
+				_, err := d.Write(ctx, w)
+				return err
+			})
+		}), "could be undone wrote"},
+		{"an asking that swallows a denial", template, entry(func(e *all.Entry) {
+			plantAsk(e, func(ctx context.Context, d kind.Driver, w kind.Write) error {
+				if err := d.(kind.UndoChecker).CheckUndo(ctx, w); fleet.ClassOf(err) != fleet.ErrDenied {
+					return err
+				}
+				return nil
+			})
+		}), "could be undone: <nil>, though a service control policy does not allow"},
+		{"an asking that takes a fault for yes", instance, entry(func(e *all.Entry) {
+			plantAsk(e, func(ctx context.Context, d kind.Driver, w kind.Write) error {
+				if err := d.(kind.UndoChecker).CheckUndo(ctx, w); fleet.ClassOf(err) != fleet.ErrTransient {
+					return err
+				}
+				return nil
+			})
+		}), "with a fault of the service at call 1: <nil>"},
+		{"an asking that overlooks enforcement", instance, entry(func(e *all.Entry) {
+			plantAsk(e, func(ctx context.Context, d kind.Driver, w kind.Write) error {
+				if err := d.(kind.UndoChecker).CheckUndo(ctx, w); fleet.ClassOf(err) != fleet.ErrConflict {
+					return err
+				}
+				return nil
+			})
+		}), "under HttpTokensEnforced: <nil>; the undo meets"},
+		{"an asking about the change, not its undo", defaults, entry(func(e *all.Entry) {
+			plantAsk(e, func(ctx context.Context, d kind.Driver, w kind.Write) error {
+				w.Before, w.After = w.After, w.Before
+				return d.(kind.UndoChecker).CheckUndo(ctx, w)
+			})
+		}), "and the undo sends"},
+		{"an asking of nobody", defaults, entry(func(e *all.Entry) {
+			plantAsk(e, func(context.Context, kind.Driver, kind.Write) error { return nil })
+		}), "was not asked of ec2:ModifyInstanceMetadataDefaults"},
+		{"an asking that is promised and not there", instance, entry(func(e *all.Entry) {
+			plantDriver(e, func(d kind.Driver) kind.Driver { return broken{Driver: d} })
+		}), "that the driver has one is false"},
 		{"no command line", instance, entry(func(e *all.Entry) { e.Kind.Commands = nil }), "no commands to do it by hand"},
 	}
 }

@@ -313,6 +313,11 @@ func (b *bench) calls(t T) {
 		w := &b.fixture.Writes[i]
 		s := b.site(t)
 		write := s.prepare(w, s.read(t, w.ID))
+		if checker, ok := s.driver.(kind.UndoChecker); ok && b.verb(w).Undo == kind.UndoFull {
+			if err := checker.CheckUndo(t.Context(), write); err != nil {
+				t.Errorf("whether %s could be undone: %v", what(write), err)
+			}
+		}
 		if made := s.mustApply(t, write); b.verb(w).Undo == kind.UndoFull {
 			s.mustApply(t, undo(write, made))
 		}

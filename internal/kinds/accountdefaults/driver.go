@@ -27,6 +27,8 @@ type driver struct {
 	place  fleet.Place
 }
 
+var _ kind.UndoChecker = (*driver)(nil)
+
 func (d *driver) List(ctx context.Context, emit func(inventory.Resource) error) error {
 	r, err := d.Read(ctx, ID)
 	if err != nil {
@@ -82,6 +84,37 @@ func (d *driver) Write(ctx context.Context, w kind.Write) (kind.Result, error) {
 		return kind.Result{}, kind.Errorf(fleet.ErrInvalid, d.place, actionModify,
 			"account defaults have no verb %q for %q", w.Verb, w.ID)
 	}
+	in, err := request(w)
+	if err != nil {
+		return kind.Result{}, kind.Errorf(fleet.ErrInvalid, d.place, actionModify,
+			"set the account's metadata defaults: %w", err)
+	}
+	out, err := d.client.ModifyInstanceMetadataDefaults(ctx, in)
+	if err != nil {
+		return kind.Result{}, fmt.Errorf("set the account's metadata defaults: %w", awsx.Plain(err))
+	}
+	id, _ := awsmiddleware.GetRequestIDMetadata(out.ResultMetadata)
+	return kind.Result{RequestID: id}, nil
+}
+
+// CheckUndo asks EC2 by a dry run whether the caller may set the defaults as they are now, so that even a stand-in that
+// takes it for real changes nothing.
+func (d *driver) CheckUndo(ctx context.Context, w kind.Write) error {
+	w.Before, w.After = w.After, w.Before
+	in, err := request(w)
+	if err != nil {
+		return kind.Errorf(fleet.ErrInvalid, d.place, actionModify,
+			"undo the change of the account's metadata defaults: %w", err)
+	}
+	in.DryRun = aws.Bool(true)
+	if _, err := d.client.ModifyInstanceMetadataDefaults(ctx, in); err != nil && !awsx.DryRunOK(err) {
+		return kind.UndoError(awsx.Plain(err), "set back the account's metadata defaults")
+	}
+	return nil
+}
+
+// request asks for what the write changes and for nothing else.
+func request(w kind.Write) (*ec2.ModifyInstanceMetadataDefaultsInput, error) {
 	in := &ec2.ModifyInstanceMetadataDefaultsInput{}
 	if v, ok := change(w, fleet.FieldTokens); ok {
 		in.HttpTokens = types.MetadataDefaultHttpTokensState(v)
@@ -98,16 +131,11 @@ func (d *driver) Write(ctx context.Context, w kind.Write) (kind.Result, error) {
 	if v, ok := change(w, fleet.FieldHopLimit); ok {
 		n, err := strconv.ParseInt(v, 10, 32)
 		if err != nil {
-			return kind.Result{}, kind.Errorf(fleet.ErrInvalid, d.place, actionModify, "hop limit %q is not a number", v)
+			return nil, fmt.Errorf("hop limit %q is not a number", v)
 		}
 		in.HttpPutResponseHopLimit = aws.Int32(int32(n))
 	}
-	out, err := d.client.ModifyInstanceMetadataDefaults(ctx, in)
-	if err != nil {
-		return kind.Result{}, fmt.Errorf("set the account's metadata defaults: %w", awsx.Plain(err))
-	}
-	id, _ := awsmiddleware.GetRequestIDMetadata(out.ResultMetadata)
-	return kind.Result{RequestID: id}, nil
+	return in, nil
 }
 
 // Find has nothing to look for: no verb creates.

@@ -44,7 +44,8 @@ func Kind() kind.Kind {
 		Writes: []kind.Action{{Name: actionModify, Resource: "*"}},
 		Verbs: []kind.Verb{{
 			Name: VerbSetDefaults, Class: plan.ClassSet, Disruption: kind.DisruptsNothing, Undo: kind.UndoFull,
-			Calls: map[string]int{actionGet: 2, actionModify: 1},
+			Calls:  map[string]int{actionGet: 2, actionModify: 1},
+			Checks: map[string]int{actionModify: 1},
 		}},
 		Propose:  propose,
 		Commands: commands,

@@ -38,7 +38,10 @@ type driver struct {
 	place  fleet.Place
 }
 
-var _ kind.BatchReader = (*driver)(nil)
+var (
+	_ kind.BatchReader = (*driver)(nil)
+	_ kind.UndoChecker = (*driver)(nil)
+)
 
 func (d *driver) List(ctx context.Context, emit func(inventory.Resource) error) error {
 	err := d.describe(ctx, &ec2.DescribeInstancesInput{
@@ -183,19 +186,9 @@ func (d *driver) Write(ctx context.Context, w kind.Write) (kind.Result, error) {
 	if err := writable(w); err != nil {
 		return kind.Result{}, kind.Errorf(fleet.ErrConflict, d.place, actionModify, "write instance %s: %w", w.ID, err)
 	}
-	in := &ec2.ModifyInstanceMetadataOptionsInput{
-		InstanceId:           aws.String(w.ID),
-		HttpEndpoint:         types.InstanceMetadataEndpointStateEnabled,
-		HttpTokens:           types.HttpTokensState(w.After[fleet.FieldTokens]),
-		HttpProtocolIpv6:     types.InstanceMetadataProtocolState(w.After[fleet.FieldIPv6]),
-		InstanceMetadataTags: types.InstanceMetadataTagsState(w.After[fleet.FieldTags]),
-	}
-	if hop, ok := w.After[fleet.FieldHopLimit]; ok {
-		n, err := hopLimit(hop)
-		if err != nil {
-			return kind.Result{}, kind.Errorf(fleet.ErrInvalid, d.place, actionModify, "write instance %s: %w", w.ID, err)
-		}
-		in.HttpPutResponseHopLimit = aws.Int32(n)
+	in, err := request(w.ID, w.After)
+	if err != nil {
+		return kind.Result{}, kind.Errorf(fleet.ErrInvalid, d.place, actionModify, "write instance %s: %w", w.ID, err)
 	}
 	out, err := d.client.ModifyInstanceMetadataOptions(ctx, in)
 	if err != nil {
@@ -203,6 +196,26 @@ func (d *driver) Write(ctx context.Context, w kind.Write) (kind.Result, error) {
 	}
 	id, _ := awsmiddleware.GetRequestIDMetadata(out.ResultMetadata)
 	return kind.Result{RequestID: id}, nil
+}
+
+// request asks for the whole of a state, with the endpoint enabled: EC2 takes the other options only together with
+// that.
+func request(id string, s fleet.State) (*ec2.ModifyInstanceMetadataOptionsInput, error) {
+	in := &ec2.ModifyInstanceMetadataOptionsInput{
+		InstanceId:           aws.String(id),
+		HttpEndpoint:         types.InstanceMetadataEndpointStateEnabled,
+		HttpTokens:           types.HttpTokensState(s[fleet.FieldTokens]),
+		HttpProtocolIpv6:     types.InstanceMetadataProtocolState(s[fleet.FieldIPv6]),
+		InstanceMetadataTags: types.InstanceMetadataTagsState(s[fleet.FieldTags]),
+	}
+	if hop, ok := s[fleet.FieldHopLimit]; ok {
+		n, err := hopLimit(hop)
+		if err != nil {
+			return nil, err
+		}
+		in.HttpPutResponseHopLimit = aws.Int32(n)
+	}
+	return in, nil
 }
 
 // writable refuses what would switch a disabled endpoint on, or one off.

@@ -28,6 +28,7 @@ const (
 const (
 	actionDescribe = "ec2:DescribeInstances"
 	actionModify   = "ec2:ModifyInstanceMetadataOptions"
+	actionDefaults = "ec2:GetInstanceMetadataDefaults" // which say whether optional may be written at all
 )
 
 // Kind describes EC2 instances.
@@ -37,13 +38,14 @@ func Kind() kind.Kind {
 		Doc: "EC2 instances, those that AWS services manage included. Metadata options belong to the instance from its " +
 			"launch on; changing them needs no restart and works on stopped instances too. AWS accepts a change first and " +
 			"applies it within seconds (state pending, then applied).",
-		Reads: []kind.Action{{Name: actionDescribe, Resource: "*"}},
+		Reads: []kind.Action{{Name: actionDescribe, Resource: "*"}, {Name: actionDefaults, Resource: "*"}},
 		Writes: []kind.Action{
 			{Name: actionModify, Resource: "arn:{partition}:ec2:{region}:{account}:instance/*"},
 		},
 		Verbs: []kind.Verb{{
 			Name: VerbSetOptions, Class: plan.ClassSet, Disruption: kind.DisruptsNothing, Undo: kind.UndoFull,
-			Calls: map[string]int{actionDescribe: 2, actionModify: 1},
+			Calls:  map[string]int{actionDescribe: 2, actionModify: 1},
+			Checks: map[string]int{actionDefaults: 1, actionModify: 1},
 		}},
 		Propose:  propose,
 		Commands: commands,

@@ -33,7 +33,10 @@ type driver struct {
 	clock  clock.Clock
 }
 
-var _ kind.VersionReader = (*driver)(nil)
+var (
+	_ kind.VersionReader = (*driver)(nil)
+	_ kind.UndoChecker   = (*driver)(nil)
+)
 
 func (d *driver) Write(ctx context.Context, w kind.Write) (kind.Result, error) {
 	switch {

@@ -49,8 +49,8 @@ func Kind() kind.Kind {
 		Name: inventory.KindLaunchTemplate,
 		Doc: "EC2 launch templates. Metadata options stand in a version, and versions never change: a new one is copied " +
 			"from the old with tokens required, compared with it in everything else, and then made the default or named by " +
-			"the groups. A version is live for users of $Latest the moment it exists, so these are pinned first where the copy is " +
-			"of another version than the latest.",
+			"the groups. A version is live for users of $Latest the moment it exists, so these are pinned first where the " +
+			"copy is of another version than the latest.",
 		Reads: []kind.Action{
 			{Name: actionTemplates, Resource: "*"},
 			{Name: actionVersions, Resource: "*"},
@@ -67,10 +67,12 @@ func Kind() kind.Kind {
 				Residue: "the number of the version is used up: the next one made gets a higher number",
 				Outputs: []string{OutputVersion},
 				Calls:   map[string]int{actionTemplates: 2, actionVersions: 4, actionCreate: 1},
+				Checks:  map[string]int{actionDelete: 1},
 			},
 			{
 				Name: VerbSetDefault, Class: plan.ClassSet, Disruption: kind.DisruptsNothing, Undo: kind.UndoFull,
-				Calls: map[string]int{actionTemplates: 2, actionVersions: 2, actionModify: 1},
+				Calls:  map[string]int{actionTemplates: 2, actionVersions: 2, actionModify: 1},
+				Checks: map[string]int{actionModify: 1},
 			},
 		},
 		Propose:  propose,
