@@ -145,7 +145,8 @@ func classOf(action, code, message string, status int) fleet.ErrorClass {
 		return fleet.ErrGone
 	}
 	for _, rule := range codeClasses {
-		if matches(rule.pattern, code) {
+		// The SDK's "UnknownError" is no code of AWS's: a proxy's page, say. Only the status tells then.
+		if code != "UnknownError" && matches(rule.pattern, code) {
 			return rule.class
 		}
 	}

@@ -20,6 +20,9 @@ func TestClassOf(t *testing.T) {
 	}{
 		{"ec2:X", "RequestLimitExceeded", "", 503, fleet.ErrThrottled},
 		{"x:X", "Throttling", "Rate exceeded", 400, fleet.ErrThrottled},
+		{"x:X", "UnknownError", "", 502, fleet.ErrTransient},
+		{"x:X", "UnknownError", "", 403, fleet.ErrOther},
+		{"x:X", "UnknownParameter", "", 400, fleet.ErrInvalid},
 		{"x:X", "ThrottlingException", "", 400, fleet.ErrThrottled},
 		{"x:X", "ThrottledException", "", 400, fleet.ErrThrottled},
 		{"x:X", "TooManyRequestsException", "", 429, fleet.ErrThrottled},

@@ -44,7 +44,11 @@ func (r *run) forward(ctx context.Context, s *stackRun) {
 			if ready, missing := c.ready(); missing != "" {
 				r.send(ctx, task{change: c, act: actSkip, reason: missing})
 			} else if ready && !over {
-				r.send(ctx, task{change: c, act: actForward, first: first})
+				t := task{change: c, act: actForward}
+				if first {
+					t.probes = s.probes()
+				}
+				r.send(ctx, t)
 				if first {
 					return
 				}
@@ -68,6 +72,20 @@ func (s *stackRun) begun() bool {
 		}
 	}
 	return false
+}
+
+// probes are the changes by which AWS is asked: the first of each verb of each kind in the stack.
+func (s *stackRun) probes() []*plan.Change {
+	type verb struct{ kind, action string }
+	seen := map[verb]bool{}
+	var out []*plan.Change
+	for _, c := range s.changes {
+		if v := (verb{c.Ref.Kind, c.Action}); !seen[v] {
+			seen[v] = true
+			out = append(out, c.Change)
+		}
+	}
+	return out
 }
 
 func (s *stackRun) busy() bool {

@@ -433,7 +433,32 @@ func TestWhatCouldNotBeUndoneIsNotBegun(t *testing.T) {
 		}
 		s.want(t, func(id string) bool { return strings.HasPrefix(id, "i-1") })
 		if asked["i-0-0"] != 1 || asked["i-1-0"] != 1 || len(asked) != 2 {
-			t.Errorf("asked %v, want once for each stack", asked)
+			t.Errorf("asked %v, want once for each stack, and no further after the first no", asked)
+		}
+	})
+}
+
+func TestEveryVerbOfAStackIsAskedAboutBeforeItsFirstWrite(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t, 2)
+		asked := map[string]int{}
+		s.world.Fault = func(call, id string) enginetest.Fault {
+			if call == "undo" {
+				asked[id]++
+				if id == "lt-1" {
+					return enginetest.Denied
+				}
+			}
+			return enginetest.Fine
+		}
+		if r := s.must(t); r.Stacks["s-0"].Phase != rollout.StackFailed {
+			t.Errorf("stacks %+v", r.Stacks)
+		}
+		if len(s.world.Effects) != 0 {
+			t.Errorf("its last step could not be undone, and yet it was begun: %+v", s.world.Effects)
+		}
+		if asked["i-0-0"] != 1 || asked["lt-1"] != 1 {
+			t.Errorf("asked %v", asked)
 		}
 	})
 }

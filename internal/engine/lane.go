@@ -33,7 +33,8 @@ type task struct {
 	act    act
 	write  resolved
 	reason string
-	first  bool // nothing of its stack was written yet
+	// probes are set for the first write of a stack: changes of it that AWS must be willing to see undone.
+	probes []*plan.Change
 }
 
 // lane executes tasks in one place under the place's lease. It decides nothing about the rollout.
@@ -194,12 +195,9 @@ func (x *execution) forward(ctx context.Context) error {
 		return x.settle(ctx, Settlement{Phase: ChangeConflict, Found: r.State,
 			Reason: "it changed since the plan: " + fleet.DescribeDiff(w.Before, r.State)})
 	}
-	if x.task.first {
-		if err := x.undoable(ctx); err != nil {
+	for _, probe := range x.task.probes {
+		if done, err := x.undoable(ctx, probe); done || err != nil {
 			return err
-		}
-		if x.state.Phase != ChangePending {
-			return nil
 		}
 	}
 	intent, err := x.admit(ctx, Forward)
@@ -209,26 +207,33 @@ func (x *execution) forward(ctx context.Context) error {
 	return x.send(ctx, intent)
 }
 
-// undoable asks AWS, before the first write of a stack, whether it would let the write be undone. What it would refuse
-// counts as irreversible, which this plan was not approved for: the change fails, and nothing of the stack is written.
-func (x *execution) undoable(ctx context.Context) error {
-	checker, ok := x.drv.(kind.UndoChecker)
-	if !ok {
-		return nil // AWS offers no way to ask
+// undoable asks AWS, before the first write of a stack, whether it would let a change of the stack be undone. What it would
+// refuse counts as irreversible, which this plan was not approved for: the first change fails (done), and nothing of the
+// stack is written.
+func (x *execution) undoable(ctx context.Context, probe *plan.Change) (done bool, err error) {
+	drv, err := x.lane.opt.Drivers.Driver(probe.Ref.Place, probe.Ref.Kind)
+	if err != nil {
+		return true, x.settle(ctx, Settlement{Phase: ChangeFailed, Reason: err.Error()})
 	}
-	c, w := x.change(), x.task.write
-	err := checker.CheckUndo(ctx, kind.Write{Place: c.Ref.Place, ID: c.Ref.ID, Verb: c.Action, Before: w.Before,
-		After: w.After, Params: w.Params})
+	checker, ok := drv.(kind.UndoChecker)
+	if !ok {
+		return false, nil // AWS offers no way to ask
+	}
+	err = checker.CheckUndo(ctx, kind.Write{Place: probe.Ref.Place, ID: probe.Ref.ID, Verb: probe.Action,
+		Before: probe.Before, After: probe.After, Params: probe.Params})
 	switch class := fleet.ClassOf(err); {
 	case err == nil:
-		return nil
+		return false, nil
 	case ctx.Err() != nil:
-		return ctx.Err()
+		return true, ctx.Err()
 	case class == fleet.ErrExpired:
-		return err
-	default:
-		return x.settle(ctx, Settlement{Phase: ChangeFailed, Class: class,
+		return true, err
+	case class == fleet.ErrDenied || class == fleet.ErrConflict:
+		return true, x.settle(ctx, Settlement{Phase: ChangeFailed, Class: class,
 			Reason: "it was not written, because AWS would not let it be undone: " + err.Error()})
+	default:
+		return true, x.settle(ctx, Settlement{Phase: ChangeFailed, Class: class,
+			Reason: "it was not written, because AWS could not be asked whether it could be undone: " + err.Error()})
 	}
 }
 

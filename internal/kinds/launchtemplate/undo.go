@@ -2,6 +2,8 @@ package launchtemplate
 
 import (
 	"context"
+	"errors"
+	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
@@ -25,6 +27,9 @@ func (d *driver) CheckUndo(ctx context.Context, w kind.Write) error {
 		_, err = d.client.DeleteLaunchTemplateVersions(ctx, &ec2.DeleteLaunchTemplateVersionsInput{
 			DryRun: aws.Bool(true), LaunchTemplateId: aws.String(w.ID), Versions: []string{nowhere},
 		})
+		if noSuchVersion(err) {
+			return nil
+		}
 	case VerbSetDefault:
 		_, err = d.client.ModifyLaunchTemplate(ctx, &ec2.ModifyLaunchTemplateInput{
 			DryRun: aws.Bool(true), LaunchTemplateId: aws.String(w.ID),
@@ -37,4 +42,10 @@ func (d *driver) CheckUndo(ctx context.Context, w kind.Write) error {
 		return kind.UndoError(awsx.Plain(err), "undo the %s of launch template %s", w.Verb, w.ID)
 	}
 	return nil
+}
+
+// noSuchVersion tells an answer that got as far as looking at the version, which is after permissions were checked.
+func noSuchVersion(err error) bool {
+	call, ok := errors.AsType[*fleet.CallError](err)
+	return ok && (strings.Contains(call.Code, "VersionNotFound") || call.Code == "InvalidParameterValue")
 }
