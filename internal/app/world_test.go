@@ -42,6 +42,8 @@ type world struct {
 	clock clock.Clock
 	db    string
 	key   string // the caller's access key
+	// region is the caller's own.
+	region fleet.Region
 }
 
 // baseConfig finds accounts by Organizations in two regions, bakes for minutes and asks for no boot.
@@ -58,7 +60,7 @@ bake: {low: 20m, medium: 20m, high: 20m, critical: 20m}
 // newWorld loads a seed, and makes an App whose caller is the management account's administrator.
 func newWorld(t *testing.T, seed *core.Seed, config string, change ...func(*app.Options)) *world {
 	t.Helper()
-	w := &world{clock: clock.Scaled(start, 3600), db: filepath.Join(t.TempDir(), "imdsctl.db"), key: string(management)}
+	w := &world{clock: clock.Scaled(start, 3600), db: filepath.Join(t.TempDir(), "imdsctl.db"), key: string(management), region: ireland}
 	w.World = awssim.New(awssim.Options{Clock: w.clock, Seed: 7})
 	if err := w.LoadSeed(seed); err != nil {
 		t.Fatal(err)
@@ -98,7 +100,7 @@ func (w *world) aws(context.Context) (aws.Config, error) {
 	creds := aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
 		return aws.Credentials{AccessKeyID: w.key, SecretAccessKey: "secret"}, nil
 	})
-	return aws.Config{Region: string(ireland), Credentials: creds, HTTPClient: w.Client(),
+	return aws.Config{Region: string(w.region), Credentials: creds, HTTPClient: w.Client(),
 		BaseEndpoint: aws.String(awssim.BaseURL)}, nil
 }
 
