@@ -184,7 +184,7 @@ func (a *App) database() (*store.Store, error) {
 		return a.db, nil
 	}
 	if a.opt.DBPath == "" {
-		return nil, errors.New("no database is named: give one with --database")
+		return nil, errors.New("no database is named: give one with --db")
 	}
 	db, err := store.Open(a.opt.DBPath, store.Options{Logger: a.log, Boundary: a.opt.Boundary, MaxPages: a.opt.DatabasePages})
 	if err != nil {

@@ -120,7 +120,7 @@ func (d *doctor) database(ctx context.Context) {
 		err = db.Check(ctx)
 	}
 	d.judge("database", d.app.opt.DBPath, err, "it is whole, and its journal's chain is unbroken",
-		"Restore a copy, or start a new file with --database.")
+		"Restore a copy, or start a new file with --db.")
 }
 
 // Bounds on the difference between our clock and AWS's, which refuses signatures that are five minutes off.

@@ -73,21 +73,24 @@ func (s *session) report(err error) {
 	}
 }
 
-// branches takes joined errors apart.
+// branches takes joined errors apart: those whose text is that of their parts, a line each, as errors.Join writes it. An
+// error that says something of its own about several causes stays whole.
 func branches(err error) []error {
 	if e, ok := errors.AsType[usageError](err); ok {
 		return branches(e.error)
 	}
 	joined, ok := err.(interface{ Unwrap() []error })
-	if _, own := errors.AsType[fleet.Diagnostic](err); !ok || own && !strings.Contains(err.Error(), "\n") {
+	if !ok {
 		return []error{err}
 	}
-	if strings.HasPrefix(fmt.Sprintf("%T", err), "*fmt.") {
-		return []error{err}
-	}
+	var texts []string
 	var out []error
 	for _, e := range joined.Unwrap() {
+		texts = append(texts, e.Error())
 		out = append(out, branches(e)...)
+	}
+	if strings.Join(texts, "\n") != err.Error() {
+		return []error{err}
 	}
 	return out
 }

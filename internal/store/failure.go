@@ -38,10 +38,10 @@ func (s *Store) failure(what string, err error) error {
 		d.Remedy = "Make room and run the command again: it goes on from what was stored before."
 	case sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH:
 		d.Summary = "the database, or its directory, may not be written"
-		d.Remedy = "Give the user that runs imdsctl the right to write both, or name another file with --database."
+		d.Remedy = "Give the user that runs imdsctl the right to write both, or name another file with --db."
 	case sqlite3.SQLITE_CANTOPEN:
 		d.Summary = "the database cannot be opened: no right to read it, or not a plain file"
-		d.Remedy = "Check the permissions of the file and its directory, or name another file with --database."
+		d.Remedy = "Check the permissions of the file and its directory, or name another file with --db."
 	case sqlite3.SQLITE_IOERR:
 		d.Summary = "the disk failed to read or write: " + broken.Error()
 		d.Remedy = "Check the disk and the system's log; nothing of this step was stored."
@@ -67,7 +67,7 @@ func (f failed) Unwrap() []error { return []error{f.Diagnostic, f.cause} }
 func (s *Store) damaged(how string) fleet.Diagnostic {
 	return fleet.Diagnostic{Severity: fleet.SeverityError, Where: s.path,
 		Summary: fmt.Sprintf("file %s is not an imdsctl database or is damaged: %s", s.path, how),
-		Remedy:  "Restore a copy or start a new file with --database."}
+		Remedy:  "Restore a copy or start a new file with --db."}
 }
 
 // holderHint names the process that holds the process lock, where one is known.

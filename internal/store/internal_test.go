@@ -82,7 +82,7 @@ func TestReadOnly(t *testing.T) {
 	s.write, s.read = s.read, s.write // the readers' connections may not write
 	_, err = s.BeginScan(context.Background(), ScanInfo{Started: time.Unix(0, 0)})
 	s.write, s.read = s.read, s.write
-	if err == nil || !strings.Contains(err.Error(), "may not be written") || !strings.Contains(err.Error(), "--database") {
+	if err == nil || !strings.Contains(err.Error(), "may not be written") || !strings.Contains(err.Error(), "--db") {
 		t.Errorf("a database that may not be written: %v", err)
 	}
 }

@@ -82,7 +82,7 @@ func (s *Store) lockFailure(err error) error {
 	}
 	d := fleet.Diagnostic{Severity: fleet.SeverityError, Where: s.path,
 		Summary: "another imdsctl works with this database",
-		Remedy:  "Wait until it is done. To control a rollout while it runs, use imdsctl rollout; to work apart, use --database."}
+		Remedy:  "Wait until it is done. To control a rollout while it runs, use imdsctl rollout; to work apart, use --db."}
 	if h, ok := s.readHolder(); ok {
 		d.Summary += ": " + h.String()
 	}

@@ -190,7 +190,7 @@ func (s *Store) prepareFile() error {
 	if info, err := os.Stat(dir); err != nil || !info.IsDir() {
 		return fleet.Diagnostic{Severity: fleet.SeverityError, Where: s.path,
 			Summary: "the directory " + dir + " does not exist",
-			Remedy:  "Create it, or name another file with --database."}
+			Remedy:  "Create it, or name another file with --db."}
 	}
 	f, err := os.OpenFile(s.path, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600)
 	switch {
@@ -198,7 +198,7 @@ func (s *Store) prepareFile() error {
 		return f.Close()
 	case !errors.Is(err, fs.ErrExist):
 		return fleet.Diagnostic{Severity: fleet.SeverityError, Where: s.path, Summary: "cannot create the database: " + err.Error(),
-			Remedy: "Name a file in a directory you may write to with --database."}
+			Remedy: "Name a file in a directory you may write to with --db."}
 	}
 	info, err := os.Stat(s.path)
 	if err != nil {
@@ -206,7 +206,7 @@ func (s *Store) prepareFile() error {
 	}
 	if info.IsDir() {
 		return fleet.Diagnostic{Severity: fleet.SeverityError, Where: s.path, Summary: "this is a directory, not a database file",
-			Remedy: "Name a file with --database."}
+			Remedy: "Name a file with --db."}
 	}
 	if mode := info.Mode().Perm(); mode&0o077 != 0 && filepath.Separator == '/' {
 		s.log.Warn("others may read the database", "file", s.path, "mode", mode.String())
@@ -238,7 +238,7 @@ func (s *Store) migrate(ctx context.Context) error {
 			if current > target {
 				return fleet.Diagnostic{Severity: fleet.SeverityError, Where: s.path,
 					Summary: fmt.Sprintf("the database has schema %d, made by a newer imdsctl; this one knows %d", current, target),
-					Remedy:  "Use the newer imdsctl, or start a new file with --database."}
+					Remedy:  "Use the newer imdsctl, or start a new file with --db."}
 			}
 			if current == target {
 				return nil

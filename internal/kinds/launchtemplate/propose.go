@@ -47,6 +47,8 @@ type user struct {
 	link    inventory.Link
 	version string // what the selector means now; "" where that cannot be known
 	verdict *assess.Verdict
+	// proven is the largest hop limit that its instances run with, or will: the evidence was seen under it.
+	proven int
 }
 
 func (u *user) ready() bool { return u.verdict != nil && u.verdict.Status == assess.Ready }
@@ -85,6 +87,9 @@ type proposal struct {
 func (p *proposal) findUsers(c kind.Case) {
 	for _, consumer := range c.Index.Consumers(p.template.Ref) {
 		u := &user{Resource: consumer.Resource, link: consumer.Link, verdict: c.Judge(consumer.Resource.Ref)}
+		for _, m := range c.Index.Members(u.Ref) {
+			u.proven = max(u.proven, proven(c, m))
+		}
 		u.version = inventory.ResolveVersion(p.template, u.link.Selector)
 		switch u.link.Selector {
 		case "", inventory.SelectDefault:
@@ -97,9 +102,20 @@ func (p *proposal) findUsers(c kind.Case) {
 	}
 	for _, m := range c.Index.Members(p.template.Ref) {
 		if _, grouped := m.Link(inventory.MemberOf); !grouped {
-			p.direct = append(p.direct, &user{Resource: m, version: p.def, verdict: c.Judge(m.Ref)})
+			p.direct = append(p.direct, &user{Resource: m, version: p.def, verdict: c.Judge(m.Ref), proven: proven(c, m)})
 		}
 	}
+}
+
+// proven is the hop limit that an instance has or will be given; 0 for one that is no more.
+func proven(c kind.Case, instance *inventory.Resource) int {
+	if instance.Status == inventory.StatusTerminated {
+		return 0
+	}
+	if v := c.Judge(instance.Ref); v != nil && v.Want.HopLimit != 0 {
+		return v.Want.HopLimit
+	}
+	return instance.State.Options().HopLimit
 }
 
 // open tells whether launches from the version may still allow IMDSv1.
@@ -183,10 +199,12 @@ func (p *proposal) order(sources map[string]bool) []string {
 	})
 }
 
-// hopLimit is the largest that any user of the version wants or has: too large a limit is less strict, too small a one
-// breaks a workload. 0 keeps the version's own.
+// hopLimit is the largest that any user of the version wants, has or runs with: too large a limit is less strict, too small
+// a one breaks a workload. What runs with more hops than the version gives has shown nothing of how it would do with fewer:
+// while IMDSv1 is allowed a container whose token does not reach it falls back, and with tokens required it fails. 0 keeps
+// the version's own.
 func (p *proposal) hopLimit(version string) int {
-	most, wanted := 0, false
+	most, ran, wanted := 0, 0, false
 	weigh := func(v *assess.Verdict) {
 		if v == nil {
 			return
@@ -197,15 +215,20 @@ func (p *proposal) hopLimit(version string) int {
 	for _, u := range slices.Concat(p.byDefault, p.byLatest, p.byNumber) {
 		if u.version == version {
 			weigh(u.verdict)
+			ran = max(ran, u.proven)
 		}
 	}
 	if version == p.def && len(p.direct) > 0 {
 		weigh(p.verdict)
+		for _, u := range p.direct {
+			ran = max(ran, u.proven)
+		}
 	}
-	if !wanted {
+	own := cmp.Or(p.template.Launch[version].HopLimit, most, 1) // 1 is what EC2 gives where nobody says anything
+	if !wanted && ran <= own {
 		return 0
 	}
-	return most
+	return max(most, ran)
 }
 
 // allowed tells whether the template may get new versions at all, and says why where it may not.
