@@ -2,6 +2,7 @@ package cli_test
 
 import (
 	"context"
+	"database/sql"
 	"encoding/json"
 	"flag"
 	"fmt"
@@ -133,7 +134,7 @@ func TestScript(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"sim": simulate, "serve": serve, "post": post, "exitcode": exitcode, "capture": capture, "wide": wide,
-			"change": change, "waitfor": waitfor,
+			"change": change, "waitfor": waitfor, "hold": hold,
 		},
 	})
 }
@@ -282,6 +283,22 @@ func exitcode(ts *testscript.TestScript, _ bool, args []string) {
 	if got != want {
 		ts.Fatalf("%s ended with exit code %d, want %d", strings.Join(args[1:], " "), got, want)
 	}
+}
+
+// hold runs a command while another process, so to say, keeps a database in a transaction: hold FILE CODE imdsctl scan.
+func hold(ts *testscript.TestScript, _ bool, args []string) {
+	db, err := sql.Open("sqlite", ts.MkAbs(args[0]))
+	ts.Check(err)
+	defer db.Close()
+	ctx := context.Background()
+	conn, err := db.Conn(ctx)
+	ts.Check(err)
+	defer conn.Close()
+	_, err = conn.ExecContext(ctx, "BEGIN IMMEDIATE")
+	ts.Check(err)
+	exitcode(ts, false, args[1:])
+	_, err = conn.ExecContext(ctx, "ROLLBACK")
+	ts.Check(err)
 }
 
 // capture puts what a file holds into a variable: capture VARIABLE FILE.
