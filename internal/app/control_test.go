@@ -103,6 +103,45 @@ func TestRollbackOfEverything(t *testing.T) {
 	}
 }
 
+// TestRollbackOfAStackTakesTheDefaultAlong: the account default was written because all stacks of the place were ready; with
+// one of them put back, its launches would still require tokens by the default.
+func TestRollbackOfAStackTakesTheDefaultAlong(t *testing.T) {
+	t.Parallel()
+	seed := organization(in(shop, ireland, map[string]string{"ec2": ec2Section("", instance(id(1), "optional", ""),
+		instance(id(2), "optional", ""))}), runs(modern(`{"instances": ["`+id(1)+`", "`+id(2)+`"]}`)))
+	w := newWorld(t, seed, baseConfig)
+	mustScan(t, w.app)
+	p := mustPlan(t, w.app)
+	result, err := w.app.Apply(t.Context(), p, app.ApplyOptions{Yes: true})
+	if err != nil || result.Record.Status != rollout.Done {
+		t.Fatalf("%+v, %v", result, err)
+	}
+	stack := func(resource string, region fleet.Region) string {
+		at := slices.IndexFunc(p.Changes, func(c plan.Change) bool {
+			return c.Ref.Account == shop && c.Ref.Region == region && (c.Ref.ID == resource || c.Ref.Kind == resource)
+		})
+		if at < 0 {
+			t.Fatalf("no change of %s", resource)
+		}
+		return p.Changes[at].Stack
+	}
+	if err := w.app.RollbackRollout(t.Context(), p.Digest[:12], []string{stack(id(1), ireland)}, "it fails"); err != nil {
+		t.Fatal(err)
+	}
+	if result, err = w.app.ResumeRun(t.Context(), result.Record.ID, app.ApplyOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	for s, want := range map[string]rollout.StackPhase{
+		stack(id(1), ireland): rollout.StackRolledBack, stack(id(2), ireland): rollout.StackDone,
+		stack(inventory.KindAccountDefaults, ireland):  rollout.StackRolledBack,
+		stack(inventory.KindAccountDefaults, virginia): rollout.StackDone,
+	} {
+		if got := result.Record.Stacks[s].Phase; got != want {
+			t.Errorf("stack %s is %s, want %s\n%s", s, got, want, stacksOf(result))
+		}
+	}
+}
+
 func TestPausedFromAnotherTerminal(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, webFleet(), baseConfig)

@@ -4,10 +4,12 @@ import (
 	"context"
 	"fmt"
 	"iter"
+	"slices"
 	"strings"
 
 	"github.com/imdsctl/imdsctl/internal/fleet"
 	"github.com/imdsctl/imdsctl/internal/plan"
+	"github.com/imdsctl/imdsctl/internal/rollout"
 	"github.com/imdsctl/imdsctl/internal/store"
 )
 
@@ -94,20 +96,52 @@ func (a *App) ResumeRollout(ctx context.Context, id, reason string) error {
 	})
 }
 
-// RollbackRollout asks for stacks to be put back, for all where none is named. The process that runs the rollout does
-// it; where there is none, ResumeRun.
+// RollbackRollout asks for stacks to be put back, for all where none is named. With a stack go those that come after it and
+// have begun: an account default was written because everything that launches by it was ready, and what is put back no longer
+// is. The process that runs the rollout does it; where there is none, ResumeRun.
 func (a *App) RollbackRollout(ctx context.Context, id string, stacks []string, reason string) error {
 	return a.ask(ctx, id, reason, func(db *store.Store, r store.Request) error {
 		if len(stacks) == 0 {
-			stacks = []string{""}
+			_, err := db.RequestUndo(ctx, r, "")
+			return err
 		}
 		for _, s := range stacks {
 			if _, err := db.RequestUndo(ctx, r, s); err != nil {
 				return err
 			}
 		}
-		return nil
+		return undoFollowers(ctx, db, r, stacks)
 	})
+}
+
+// undoFollowers asks for the rollback of the stacks that come after others, where they have begun. One that waits is skipped
+// by itself.
+func undoFollowers(ctx context.Context, db *store.Store, r store.Request, stacks []string) error {
+	p, err := db.Plan(ctx, r.Rollout)
+	if err != nil {
+		return err
+	}
+	record, err := db.Load(ctx, r.Rollout)
+	if err != nil {
+		return err
+	}
+	for i := range p.Stacks {
+		s := &p.Stacks[i]
+		first := slices.IndexFunc(s.After, func(id string) bool { return slices.Contains(stacks, id) })
+		if first < 0 || slices.Contains(stacks, s.ID) {
+			continue
+		}
+		switch record.Stacks[s.ID].Phase {
+		case rollout.StackWaiting, rollout.StackReverting, rollout.StackRolledBack, rollout.StackSkipped:
+			continue
+		}
+		follower := r
+		follower.Reason = fmt.Sprintf("it comes after %s, which is put back: %s", s.After[first], r.Reason)
+		if _, err := db.RequestUndo(ctx, follower, s.ID); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (a *App) ask(ctx context.Context, id, reason string, do func(*store.Store, store.Request) error) error {

@@ -328,6 +328,9 @@ func next(w *WhyReport) []string {
 	add(assess.CodeV1Calls, "Find what on this instance calls IMDSv1, and upgrade it to an SDK or agent that speaks IMDSv2.")
 	add(assess.CodeLineageV1Calls, "Find what calls IMDSv1 on the other instances of its group or template: the next instance launched "+
 		"in its place runs the same software.")
+	if v.Status != assess.Done {
+		add(assess.CodeRejected, "Find what still tries IMDSv1 where it is refused already, and upgrade it before the rest follows.")
+	}
 	add(assess.CodeManaged, "Change the setting in the service that operates the instance.")
 	add(assess.CodeExceptionExpired, "Renew the exception, or remove it from the configuration.")
 	add(assess.CodeGap, "Allow what could not be read (see the gaps), and ask again.")

@@ -131,7 +131,7 @@ func (j *judge) settled(v *Verdict, r *inventory.Resource, o fleet.Options) bool
 func (j *judge) observed(v *Verdict, r *inventory.Resource, own *Basis) {
 	b, e := v.Basis, j.in.Policy.Evidence
 	switch {
-	case b.Calls > 0:
+	case b.Calls > 0 || b.Rejected > 0: // a refused call is a call: where tokens are not required yet, it would be answered
 		j.blocked(v, r, own)
 	case j.in.EvidenceGap != nil:
 		v.set(Unknown, CodeGap, "CloudWatch could not be read (%s): %s", j.in.EvidenceGap.Class, j.in.EvidenceGap.Detail)
@@ -161,9 +161,13 @@ func lineageKinds(v *Verdict) []string {
 // blocked states who called, and lets a person's override turn the verdict.
 func (j *judge) blocked(v *Verdict, r *inventory.Resource, own *Basis) {
 	b := v.Basis
-	if own != nil && own.Calls > 0 {
+	switch {
+	case own != nil && own.Calls > 0:
 		v.set(Blocked, CodeV1Calls, "%s v1 calls, the last after %s", count(own.Calls), stamp(own.LastCall))
-	} else {
+	case b.Calls == 0:
+		v.set(Blocked, CodeRejected, "%s v1 calls were refused in its lineage %s %s, where tokens are required already, the last after %s",
+			count(b.Rejected), b.Lineage.Kind, b.Lineage.ID, stamp(b.LastRejected))
+	default:
 		v.set(Blocked, CodeLineageV1Calls, "%s v1 calls in its lineage %s %s, the last after %s",
 			count(b.Calls), b.Lineage.Kind, b.Lineage.ID, stamp(b.LastCall))
 	}

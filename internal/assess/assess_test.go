@@ -237,6 +237,56 @@ func TestEvidenceFollowsLineage(t *testing.T) {
 	}
 }
 
+// TestARefusedCallIsACall: what is refused on one member, where tokens are required already, would be answered on the others.
+func TestARefusedCallIsACall(t *testing.T) {
+	w := newWorld()
+	w.template("lt-1", map[string]fleet.Options{"1": optional()}, "1", "1")
+	group := w.group("web", "lt-1", "$Default")
+	a := w.instance("i-a", 3, memberOf("web"))
+	b := w.instance("i-b", 3, memberOf("web"), set(fleet.FieldTokens, fleet.TokensRequired))
+	w.covers(a, 14, 0, 0)
+	win := evidence.NewWindow(b, evidence.SourceCloudWatch, evidence.MetricRejected, span)
+	if err := win.Add(span.Start.Add(5*time.Hour), 7); err != nil {
+		t.Fatal(err)
+	}
+	w.evidence[b] = append(w.evidence[b], win)
+	report := w.judge(t)
+	for _, r := range []fleet.Ref{a, group} {
+		if v := report.Verdict(r); v.Status != assess.Blocked || !v.Has(assess.CodeRejected) {
+			t.Errorf("%s is %s: %s", r.ID, v.Status, v.Why())
+		}
+	}
+	if v := report.Verdict(b); v.Status != assess.Done {
+		t.Errorf("%s is %s: %s", b.ID, v.Status, v.Why())
+	}
+}
+
+// TestDefaultWaitsForHops: who inherits tokens from the default, and would get fewer hops than it runs with, is in the way
+// unless its template is about to be changed.
+func TestDefaultWaitsForHops(t *testing.T) {
+	for name, c := range map[string]struct {
+		ran     int
+		managed bool
+		want    assess.Status
+	}{
+		"as many":                          {1, true, assess.Ready},
+		"more, from a template that stays": {2, true, assess.Blocked},
+		"more, from one that is changed":   {2, false, assess.Ready},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld()
+			w.template("lt-1", map[string]fleet.Options{"1": {HopLimit: 1}}, "1", "1")
+			w.resources[0].Owner = fleet.Owner{Type: fleet.OwnerService, Name: "a service", Managed: c.managed}
+			w.group("web", "lt-1", "$Default")
+			w.covers(w.instance("i-a", 3, memberOf("web"), set(fleet.FieldHopLimit, fmt.Sprint(c.ran))), 14, 0, 0)
+			defaults := w.defaults(fleet.Options{})
+			if v := w.judge(t).Verdict(defaults); v.Status != c.want {
+				t.Errorf("the default is %s: %s", v.Status, v.Why())
+			}
+		})
+	}
+}
+
 func optional() fleet.Options {
 	return fleet.Options{Tokens: "optional", Endpoint: "enabled", HopLimit: 1}
 }

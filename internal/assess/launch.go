@@ -1,6 +1,7 @@
 package assess
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -160,7 +161,14 @@ func (j *judge) accountDefaults(r *inventory.Resource) *Verdict {
 	for i := range j.in.Snapshot.Resources {
 		u := &j.in.Snapshot.Resources[i]
 		uv := j.report.verdicts[u.Ref]
-		if uv == nil || uv.Status == Ready || !j.inherits(u) {
+		if uv == nil || !j.inherits(u) {
+			continue
+		}
+		if j.shortOfHops(u) {
+			inTheWay = append(inTheWay, fmt.Sprintf("%s %s runs with a higher hop limit than its next launch gets", u.Ref.Kind, u.Ref.ID))
+			continue
+		}
+		if uv.Status == Ready {
 			continue
 		}
 		// Tokens required on what runs tells nothing of how its next launch would do, but its own evidence does: it works.
@@ -206,6 +214,42 @@ func (j *judge) inherits(r *inventory.Resource) bool {
 		return !ok || j.silent(l.To, inventory.SelectDefault)
 	}
 	return false
+}
+
+// shortOfHops tells whether the next launch of what would inherit the default gets fewer hops than its evidence was seen
+// with, from a template that is not about to be changed: a container that falls back to v1 today would fail.
+func (j *judge) shortOfHops(r *inventory.Resource) bool {
+	ran := j.hops(r)
+	for _, m := range j.index.Members(r.Ref) {
+		ran = max(ran, j.hops(m))
+	}
+	return slices.ContainsFunc(r.Links, func(l inventory.Link) bool {
+		selector := l.Selector
+		switch {
+		case l.Relation == inventory.LaunchedFrom:
+			selector = inventory.SelectDefault // as in inherits
+		case l.Relation != inventory.LaunchesFrom:
+			return false
+		}
+		template := j.index.Resource(l.To)
+		if v := j.report.verdicts[l.To]; template == nil || v != nil && v.Status == Ready || !j.silent(l.To, selector) {
+			return false
+		}
+		_, o, _ := launchOptions(template, selector)
+		return ran > cmp.Or(o.HopLimit, j.report.Defaults.HopLimit, 1) // 1 is what EC2 gives where nobody says anything
+	})
+}
+
+// hops is the hop limit an instance has or will be given; 0 for one that is no more, or answers nobody, and for all else.
+func (j *judge) hops(r *inventory.Resource) int {
+	if r.Ref.Kind != inventory.KindInstance || r.Status == inventory.StatusTerminated ||
+		r.State[fleet.FieldEndpoint] == fleet.Disabled {
+		return 0
+	}
+	if v := j.report.verdicts[r.Ref]; v != nil && v.Want.HopLimit != 0 {
+		return v.Want.HopLimit
+	}
+	return r.State.Options().HopLimit
 }
 
 func (j *judge) silent(template fleet.Ref, selector string) bool {

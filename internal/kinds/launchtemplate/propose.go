@@ -107,9 +107,9 @@ func (p *proposal) findUsers(c kind.Case) {
 	}
 }
 
-// proven is the hop limit that an instance has or will be given; 0 for one that is no more.
+// proven is the hop limit that an instance has or will be given; 0 for one that is no more, or answers nobody.
 func proven(c kind.Case, instance *inventory.Resource) int {
-	if instance.Status == inventory.StatusTerminated {
+	if instance.Status == inventory.StatusTerminated || instance.State[fleet.FieldEndpoint] == fleet.Disabled {
 		return 0
 	}
 	if v := c.Judge(instance.Ref); v != nil && v.Want.HopLimit != 0 {

@@ -303,6 +303,54 @@ func TestPropose(t *testing.T) {
 	}
 }
 
+// TestCopyGivesTheHopsItsInstancesRunWith: a member that was given more hops than the template says shows nothing of how a
+// container on the next instance would do with fewer.
+func TestCopyGivesTheHopsItsInstancesRunWith(t *testing.T) {
+	member := func(hop int, change ...func(*inventory.Resource)) func(*site) {
+		return func(s *site) {
+			r := inventory.Resource{Ref: ref(inventory.KindInstance, fmt.Sprintf("i-0%016x", len(s.snapshot.Resources))),
+				Status: inventory.StatusRunning, State: fleet.Options{Tokens: fleet.TokensOptional, Endpoint: fleet.Enabled, HopLimit: hop}.State(),
+				Links: []inventory.Link{{Relation: inventory.MemberOf, To: ref(inventory.KindAutoScaling, "web")}}}
+			for _, f := range change {
+				f(&r)
+			}
+			s.snapshot.Resources = append(s.snapshot.Resources, r)
+		}
+	}
+	gone := func(r *inventory.Resource) { r.Status = inventory.StatusTerminated }
+	mute := func(r *inventory.Resource) { r.State[fleet.FieldEndpoint] = fleet.Disabled }
+	for name, c := range map[string]struct {
+		says    int // the template's own hop limit
+		members []func(*site)
+		want    string
+	}{
+		"no members":              {0, nil, ""},
+		"as the template":         {2, []func(*site){member(2)}, "2"},
+		"fewer than the template": {3, []func(*site){member(1), member(2)}, "3"},
+		"more than the template":  {1, []func(*site){member(1), member(2)}, "2"},
+		"more than EC2's own":     {0, []func(*site){member(2)}, "2"},
+		"EC2's own":               {0, []func(*site){member(1)}, ""},
+		"one that is no more":     {1, []func(*site){member(3, gone)}, "1"},
+		"one without an endpoint": {1, []func(*site){member(3, mute)}, "1"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newSite(1, 1, fleet.TokensOptional)
+			s.template().Launch["1"] = fleet.Options{Tokens: fleet.TokensOptional, HopLimit: c.says}
+			s.group("web", "$Default", assess.Ready)
+			for _, m := range c.members {
+				m(s)
+			}
+			needs, manuals := s.propose()
+			if len(needs) != 2 || len(manuals) != 0 {
+				t.Fatalf("needs %v, manual steps %v", steps(needs), manuals)
+			}
+			if got := needs[0].Params[fleet.FieldHopLimit]; got != c.want {
+				t.Errorf("the copy has hop limit %q, want %q", got, c.want)
+			}
+		})
+	}
+}
+
 func TestProposeHopLimit(t *testing.T) {
 	s := newSite(1, 1)
 	s.template().Launch["1"] = fleet.Options{Tokens: fleet.TokensOptional, HopLimit: 3, Tags: fleet.Enabled}
