@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -544,22 +545,22 @@ func TestKilledAtEveryCommit(t *testing.T) {
 
 func killAt(t *testing.T, n int, before bool) (count int) {
 	s := newSite(t, 3, 1)
-	dead := false
+	var dead atomic.Bool
 	s.journal.Commit = func(_ string, b bool) error {
-		if dead {
+		if dead.Load() {
 			return errDead
 		}
 		if b {
 			count++
 		}
 		if count == n && b == before {
-			dead = true
+			dead.Store(true)
 			return errDead
 		}
 		return nil
 	}
 	s.world.Fault = func(string, string) enginetest.Fault {
-		if dead {
+		if dead.Load() {
 			return enginetest.Unsent
 		}
 		return enginetest.Fine
@@ -568,7 +569,8 @@ func killAt(t *testing.T, n int, before bool) (count int) {
 	if count >= n && !errors.Is(err, errDead) {
 		t.Fatalf("kill %d: the run went on: %v", n, err)
 	}
-	dead, s.journal.Commit = false, nil
+	dead.Store(false)
+	s.journal.Commit = nil
 	if r := s.must(t); r.Status != rollout.Done {
 		t.Fatalf("kill %d: status %s\n%s", n, r.Status, strings.Join(s.journal.Events, "\n"))
 	}
@@ -614,15 +616,15 @@ func campaign(t *testing.T, seed uint64) {
 			s.gates.fail[id] = id + " made refused v1 calls"
 		}
 	}
-	dead, calm := false, false
+	var dead, calm atomic.Bool
 	s.world.Fault = func(call, _ string) enginetest.Fault {
 		switch {
-		case dead:
+		case dead.Load():
 			return enginetest.Unsent
-		case calm || !chance(8):
+		case calm.Load() || !chance(8):
 			return enginetest.Fine
 		case call == "write" && chance(4): // killed right after the effect
-			dead = true
+			dead.Store(true)
 			return enginetest.Lost
 		}
 		mu.Lock()
@@ -630,21 +632,21 @@ func campaign(t *testing.T, seed uint64) {
 		return []enginetest.Fault{enginetest.Lost, enginetest.Unsent, enginetest.Throttled, enginetest.Denied, enginetest.Expired}[rng.IntN(5)]
 	}
 	s.journal.Commit = func(string, bool) error {
-		if !dead && !calm && chance(40) {
-			dead = true
+		if !dead.Load() && !calm.Load() && chance(40) {
+			dead.Store(true)
 		}
-		if dead {
+		if dead.Load() {
 			return errDead
 		}
 		return nil
 	}
 	for round := 0; ; round++ {
-		calm = round > 40
+		calm.Store(round > 40)
 		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Hour)
 		r, err := s.run(ctx)
 		cancel()
-		if dead || err != nil {
-			dead = false
+		if dead.Load() || err != nil {
+			dead.Store(false)
 			if round > 60 {
 				t.Fatalf("seed %d: no end in sight: %v", seed, err)
 			}

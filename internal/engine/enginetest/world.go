@@ -22,8 +22,9 @@ type World struct {
 	next   map[string]int               // highest version ever made, by resource
 	// Effects lists what was changed, in order, with the token it came under.
 	Effects []Effect
-	// Fault, where set, decides before each call what goes wrong with it.
+	// Fault, where set, decides before each call what goes wrong with it. It is called by one goroutine at a time.
 	Fault func(call string, id string) Fault
+	turn  sync.Mutex // of Fault
 }
 
 // Effect is one change of the world.
@@ -100,6 +101,8 @@ func (d driver) fault(call, id string) Fault {
 	if d.w.Fault == nil {
 		return Fine
 	}
+	d.w.turn.Lock()
+	defer d.w.turn.Unlock()
 	return d.w.Fault(call, id)
 }
 
