@@ -104,7 +104,7 @@ func (r *run) moved(m Move) {
 			if c.state.Phase == ChangeStuck {
 				state := c.state
 				state.Phase = ChangeVerified
-				c.set(state)
+				c.set(state, c.busy)
 			}
 		}
 	}
@@ -263,12 +263,11 @@ func (r *run) whyStuck(s *stackRun) string {
 	return "a change could not be put back"
 }
 
-// set moves a change to a new state and keeps the counters true.
-func (c *changeRun) set(s ChangeState) {
-	n := &c.origin.steps[c.Step]
-	tally(n, c.state, -1)
-	c.state = s
-	tally(n, c.state, 1)
+// set moves a change to a new state, in a lane's hands or not, and keeps the counters true.
+func (c *changeRun) set(s ChangeState, busy bool) {
+	c.tally(-1)
+	c.state, c.busy = s, busy
+	c.tally(1)
 }
 
 // result is what a lane says when a task is over.
@@ -284,18 +283,18 @@ type result struct {
 func (r *run) take(res result) {
 	r.underway--
 	c := res.change
-	c.busy, c.notBefore = false, res.notBefore
+	c.notBefore = res.notBefore
 	if res.fatal != nil && r.fatal == nil && !errors.Is(res.fatal, context.Canceled) {
 		r.fatal = res.fatal
 	}
 	if res.state.Outputs != nil {
 		r.outputs[c.ID] = res.state.Outputs
 	}
-	if res.state.Phase == c.state.Phase {
-		c.set(res.state)
+	before := c.state.Phase
+	c.set(res.state, false)
+	if c.state.Phase == before {
 		return
 	}
-	c.set(res.state)
 	r.tell(Progress{Stack: c.Stack, State: c.origin.state, Change: c.ID,
 		Phase: c.state.Phase, Event: string(c.state.Phase), Reason: c.state.Reason})
 }

@@ -161,7 +161,7 @@ func (r *run) send(ctx context.Context, t task) {
 		t.write = w
 	}
 	t.state = t.change.state
-	t.change.busy = true
+	t.change.set(t.state, true)
 	r.underway++
 	l.start(ctx, t)
 }

@@ -187,14 +187,20 @@ func newRun(opt Options, p *plan.Plan, record *Record) *run {
 			n.users = append(n.users, c)
 		}
 		c.origin.changes = append(c.origin.changes, c)
-		tally(&c.origin.steps[c.Step], c.state, 1)
+		c.tally(1)
 	}
 	return r
 }
 
-// tally adds (by = 1) or takes away (by = -1) a change from the counters of its step.
-func tally(n *rollout.Counts, s ChangeState, by int) {
-	switch s.Phase {
+// tally adds (by = 1) or takes away (by = -1) the change from the counters of its step. One that a lane has in hand counts
+// as open, whatever the journal last said of it: its write may be under way.
+func (c *changeRun) tally(by int) {
+	n := &c.origin.steps[c.Step]
+	phase := c.state.Phase
+	if c.busy {
+		phase = ChangeOpen
+	}
+	switch phase {
 	case ChangePending:
 		n.Pending += by
 	case ChangeOpen, ChangeApplied: // applied is not verified yet: the step is not settled
@@ -212,7 +218,7 @@ func tally(n *rollout.Counts, s ChangeState, by int) {
 	case ChangeStuck:
 		n.Stuck += by
 	}
-	if revertible(s) {
+	if revertible(c.state) {
 		n.Revert += by
 	}
 }

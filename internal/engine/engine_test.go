@@ -584,7 +584,7 @@ func killAt(t *testing.T, n int, before bool) (count int) {
 // Under random faults, kills, pauses, rollbacks and failing gates every rollout comes to an end, writes nothing that is not
 // planned, does nothing twice, and what the journal says of each change is what the world shows.
 func TestNoFaultBreaksThePromises(t *testing.T) {
-	rounds := 400
+	rounds := 3000
 	if testing.Short() {
 		rounds = 60
 	}

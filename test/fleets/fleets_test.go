@@ -24,7 +24,7 @@ import (
 )
 
 var (
-	count = flag.Int("fleets", 25, "how many fleets to draw")
+	count = flag.Int("fleets", 40, "how many fleets to draw")
 	first = flag.Uint64("seed", 1, "the first fleet's seed; the others follow")
 )
 
