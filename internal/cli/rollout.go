@@ -284,8 +284,9 @@ func (s *session) rollbackCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "rollback ROLLOUT", Short: "Put back what a rollout changed, whole or by stack", Args: cobra.ExactArgs(1),
 		Long: `Puts every change of the rollout, or of the named stacks, back to what was found, field by field. A
-resource that someone else has changed since is left alone and reported. If no other process works on the
-rollout, it is done in this terminal; with --no-run it is only asked for.`,
+resource that someone else has changed since is left alone and reported. With a stack go those that came after it: the
+account's default of its region, which was written because everything that launches by it was ready. If no other
+process works on the rollout, it is done in this terminal; with --no-run it is only asked for.`,
 		Example: `  imdsctl rollout rollback 3f9a2c1b --stack s-0a1b2c3d4e5f --reason "the batch jobs fail"`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return s.with(cmd.Context(), func(ctx context.Context, a *app.App) error {
