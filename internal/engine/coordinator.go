@@ -276,6 +276,8 @@ type result struct {
 	state  ChangeState
 	// notBefore holds the change back: it was not admitted, or AWS throttled it.
 	notBefore time.Time
+	// unread: its resource could not be read.
+	unread bool
 	// fatal ends the whole run: the journal cannot be written, the lane is lost, the credentials ran out.
 	fatal error
 }
@@ -284,6 +286,11 @@ func (r *run) take(res result) {
 	r.underway--
 	c := res.change
 	c.notBefore = res.notBefore
+	if res.unread {
+		c.unread++
+	} else {
+		c.unread = 0
+	}
 	if res.fatal != nil && r.fatal == nil && !errors.Is(res.fatal, context.Canceled) {
 		r.fatal = res.fatal
 	}

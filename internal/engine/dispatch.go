@@ -117,7 +117,8 @@ func (c *changeRun) ready() (ready bool, missing string) {
 func (r *run) backward(ctx context.Context, s *stackRun) {
 	for i := len(s.changes) - 1; i >= 0; i-- {
 		c := s.changes[i]
-		if c.busy || s.state.Phase == rollout.StackRevertingStep && c.Step != s.state.Step {
+		if c.busy || s.state.Phase == rollout.StackRevertingStep && c.Step != s.state.Step ||
+			r.opt.Clock.Now().Before(c.notBefore) {
 			continue
 		}
 		if c.state.Phase == ChangeOpen {
@@ -160,7 +161,7 @@ func (r *run) send(ctx context.Context, t task) {
 		}
 		t.write = w
 	}
-	t.state = t.change.state
+	t.state, t.unread = t.change.state, t.change.unread
 	t.change.set(t.state, true)
 	r.underway++
 	l.start(ctx, t)

@@ -152,6 +152,7 @@ type changeRun struct {
 	busy  bool // given to a lane
 	// notBefore holds the change back for a while after it was not admitted.
 	notBefore time.Time
+	unread    int // how often in a row its resource could not be read
 	users     []*changeRun
 	needs     []*changeRun
 	origin    *stackRun

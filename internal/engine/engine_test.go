@@ -519,6 +519,41 @@ func TestWhatIsBackAlreadyIsNotWritten(t *testing.T) {
 	})
 }
 
+func TestAnOutageIsWaitedForBeforeAWriteAndBeforeARollback(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t, 2)
+		reads := 0
+		s.world.Fault = func(call, _ string) enginetest.Fault {
+			if call != "read" {
+				return enginetest.Fine
+			}
+			if reads++; reads%4 != 0 {
+				return enginetest.Throttled
+			}
+			return enginetest.Fine
+		}
+		if r := s.must(t); r.Status != rollout.Done {
+			t.Errorf("status %s\n%s", r.Status, strings.Join(s.journal.Events, "\n"))
+		}
+		s.want(t, all)
+		s.journal.Ask(s.id, "", rollout.RollbackAsked, "ana")
+		if r := s.must(t); r.Status != rollout.RolledBack {
+			t.Errorf("status %s\n%s", r.Status, strings.Join(s.journal.Events, "\n"))
+		}
+	})
+}
+
+func TestAnOutageThatLastsFailsTheStack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t, 2)
+		s.world.Fault = func(string, string) enginetest.Fault { return enginetest.Throttled }
+		r := s.must(t)
+		if st := r.Stacks["s-0"]; st.Phase != rollout.StackFailed || !strings.Contains(st.Reason, "could not be read") {
+			t.Errorf("stack %+v", st)
+		}
+	})
+}
+
 func TestApplyRefusesAPlanNobodyApproved(t *testing.T) {
 	j := enginetest.NewJournal()
 	if _, err := j.Begin(t.Context(), &plan.Plan{Digest: strings.Repeat("a", 64)}, time.Now()); !errors.Is(err, engine.ErrNotApproved) {

@@ -33,6 +33,8 @@ type task struct {
 	act    act
 	write  resolved
 	reason string
+	// unread is how often in a row its resource could not be read.
+	unread int
 	// probes are set for the first write of a stack: changes of it that AWS must be willing to see undone.
 	probes []*plan.Change
 }
@@ -127,10 +129,10 @@ func (l *lane) start(ctx context.Context, t task) {
 		err = x.do(ctx)
 		res.state = x.state
 		switch {
-		case errors.Is(err, ErrNotAdmitted):
+		case errors.Is(err, ErrNotAdmitted), errors.Is(err, errAgain):
 			res.notBefore = l.opt.Clock.Now().Add(l.opt.PollInterval)
-		case errors.Is(err, errAgain):
-			res.notBefore = l.opt.Clock.Now().Add(l.opt.PollInterval)
+		case errors.Is(err, errUnread):
+			res.notBefore, res.unread = l.opt.Clock.Now().Add(l.opt.PollInterval), true
 		case err != nil:
 			res.fatal = err
 		}
@@ -139,6 +141,9 @@ func (l *lane) start(ctx context.Context, t task) {
 
 // errAgain: AWS certainly did not take the write, and the change is pending again.
 var errAgain = errors.New("try again")
+
+// errUnread: AWS did not answer a read, and nothing was recorded.
+var errUnread = errors.New("read again")
 
 // execution is one act on one change. state is what the journal has of the change; it is only moved after the journal was.
 type execution struct {
@@ -228,6 +233,8 @@ func (x *execution) undoable(ctx context.Context, probe *plan.Change) (done bool
 		return true, ctx.Err()
 	case class == fleet.ErrExpired:
 		return true, err
+	case x.passing(class):
+		return true, errUnread
 	case class == fleet.ErrDenied || class == fleet.ErrConflict:
 		return true, x.settle(ctx, Settlement{Phase: ChangeFailed, Class: class,
 			Reason: "it was not written, because AWS would not let it be undone: " + err.Error()})

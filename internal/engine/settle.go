@@ -130,10 +130,18 @@ func (x *execution) unread(ctx context.Context, err error) error {
 		return err
 	case class == fleet.ErrGone:
 		return x.settle(ctx, Settlement{Phase: ChangeConflict, Class: class, Reason: "it no longer exists"})
+	case x.passing(class):
+		return errUnread
 	default:
 		return x.settle(ctx, Settlement{Phase: ChangeFailed, Class: class,
 			Reason: "could not be read before the write: " + err.Error()})
 	}
+}
+
+// passing tells whether a failed read may be tried again: AWS did not answer or throttled, and not too often yet. Nothing
+// was written, so that waiting costs nothing but time.
+func (x *execution) passing(class fleet.ErrorClass) bool {
+	return (class == fleet.ErrTransient || class == fleet.ErrThrottled) && x.task.unread < x.lane.opt.MaxAttempts
 }
 
 // unreadBack records a change whose resource could not be read before putting it back.
@@ -143,6 +151,8 @@ func (x *execution) unreadBack(ctx context.Context, err error) error {
 		return nil
 	case class == fleet.ErrExpired:
 		return err
+	case x.passing(class):
+		return errUnread
 	default:
 		return x.settle(ctx, Settlement{Phase: ChangeStuck, Wrote: true, Class: class,
 			Reason: "could not be read before the rollback: " + err.Error()})
