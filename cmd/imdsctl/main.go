@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	_ "time/tzdata" // the time zones of maintenance windows, for machines that have none, such as Windows
 
 	"github.com/imdsctl/imdsctl/internal/cli"
 )

@@ -24,9 +24,11 @@ import (
 	"github.com/imdsctl/imdsctl/internal/cloudwatch"
 	"github.com/imdsctl/imdsctl/internal/engine"
 	"github.com/imdsctl/imdsctl/internal/fleet"
+	"github.com/imdsctl/imdsctl/internal/followup"
 	"github.com/imdsctl/imdsctl/internal/policy"
 	"github.com/imdsctl/imdsctl/internal/scan"
 	"github.com/imdsctl/imdsctl/internal/store"
+	"github.com/imdsctl/imdsctl/internal/worker"
 )
 
 // What faces need of the packages they may not import.
@@ -68,7 +70,8 @@ type Options struct {
 	Config *policy.Config
 	// ConfigPath is where it was read from, for messages.
 	ConfigPath string
-	// DBPath is the database's file. Empty means none: only Why and a part of Doctor work then.
+	// DBPath is the database's file, or the URL of a PostgreSQL database. Empty means none: only Why and a part of Doctor work
+	// then.
 	DBPath string
 	Logger *slog.Logger // discards when nil
 	Clock  clock.Clock  // the machine's when nil
@@ -96,6 +99,7 @@ type EngineOptions struct {
 	Consistency   time.Duration
 	VerifyTimeout time.Duration
 	PollInterval  time.Duration
+	LeaseTTL      time.Duration
 	LaneWidth     int
 }
 
@@ -110,6 +114,9 @@ type App struct {
 	db     *store.Store
 	edge   *awsx.Edge
 	finder *discovery.Finder
+	// follows is the clock, where it follows that of the database: several machines must agree on the time.
+	follows *clock.Follower
+	runner  *followup.Runner
 }
 
 // New makes an App. It opens nothing.
@@ -127,6 +134,11 @@ func New(o Options) (*App, error) {
 	if a.clock == nil {
 		a.clock = clock.System()
 	}
+	if store.IsPostgres(o.DBPath) {
+		a.follows = clock.NewFollower(a.clock)
+		a.clock = a.follows
+	}
+	a.runner = followup.NewRunner(followup.MinimalEnv(os.Environ()))
 	if a.opt.Actor == "" {
 		a.opt.Actor = actor()
 	}
@@ -186,12 +198,47 @@ func (a *App) database() (*store.Store, error) {
 	if a.opt.DBPath == "" {
 		return nil, errors.New("no database is named: give one with --db")
 	}
-	db, err := store.Open(a.opt.DBPath, store.Options{Logger: a.log, Boundary: a.opt.Boundary, MaxPages: a.opt.DatabasePages})
+	o := store.Options{Logger: a.log, Boundary: a.opt.Boundary, MaxPages: a.opt.DatabasePages}
+	open := func() (*store.Store, error) { return store.Open(a.opt.DBPath, o) }
+	if a.follows != nil {
+		open = func() (*store.Store, error) { return a.shared(context.Background(), o) }
+	}
+	db, err := open()
 	if err != nil {
 		return nil, err
 	}
 	a.db = db
 	return db, nil
+}
+
+// shared opens a database that several processes work on, and has the clock follow its.
+func (a *App) shared(ctx context.Context, o store.Options) (*store.Store, error) {
+	caller, err := worker.NewDispatcher(a.log)
+	if err != nil {
+		return nil, err
+	}
+	o.Dispatch = caller.Dispatch
+	db, err := store.OpenPostgres(ctx, a.opt.DBPath, o)
+	if err != nil {
+		return nil, err
+	}
+	if err := a.follow(ctx, db); err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	return db, nil
+}
+
+// worstSkew is how far this machine's clock may be from the database's without a word.
+const worstSkew = 2 * time.Second
+
+// follow sets the clock by the database's.
+func (a *App) follow(ctx context.Context, db *store.Store) error {
+	ahead, err := a.follows.Set(ctx, db.Now)
+	if err == nil && ahead.Abs() > worstSkew {
+		a.log.Warn("this machine's clock differs from the database's, which is followed; set it right, because AWS looks at it as well",
+			"ahead", -ahead)
+	}
+	return err
 }
 
 // cloud makes the way to AWS at first use.
@@ -222,6 +269,17 @@ func (a *App) protocol() cloudwatch.Protocol { return cloudwatch.Protocol(a.opt.
 func (a *App) settings() cloudwatch.Settings {
 	return cloudwatch.Settings{Window: a.config.Evidence.Window, Period: a.config.Evidence.Period, Protocol: a.protocol()}
 }
+
+// Database is the name of the database, without the password that its address may hold.
+func (a *App) Database() string {
+	if !store.IsPostgres(a.opt.DBPath) {
+		return a.opt.DBPath
+	}
+	return store.Redacted(a.opt.DBPath)
+}
+
+// Holder names this process in leases.
+func Holder() string { return holder() }
 
 // holder names this process in leases.
 func holder() string {

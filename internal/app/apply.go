@@ -12,6 +12,7 @@ import (
 	"github.com/imdsctl/imdsctl/internal/clock"
 	"github.com/imdsctl/imdsctl/internal/engine"
 	"github.com/imdsctl/imdsctl/internal/fleet"
+	"github.com/imdsctl/imdsctl/internal/followup"
 	"github.com/imdsctl/imdsctl/internal/gates"
 	"github.com/imdsctl/imdsctl/internal/kind"
 	"github.com/imdsctl/imdsctl/internal/kinds/all"
@@ -33,8 +34,11 @@ type ApplyOptions struct {
 	AllowStale bool
 	// Progress is told of everything that happens, in order, from one goroutine.
 	Progress func(Progress)
-	// RollbackFile is where the commands of a rollback by hand are written: empty means next to the database.
+	// RollbackFile is where the commands of a rollback by hand are written: empty means next to the database, or in the current
+	// directory where that is on a server.
 	RollbackFile string
+	// Watch leaves the work to other processes, where the database is one that several work on.
+	Watch bool
 }
 
 // ApplyResult is where a rollout stands at the end of a run.
@@ -146,22 +150,19 @@ func (a *App) run(ctx context.Context, db *store.Store, id string, o ApplyOption
 	if err != nil {
 		return err
 	}
-	for _, place := range accountsOf(out.Plan) { // the caller's own account may have no role to write, or to read gates
-		for _, write := range []bool{false, true} {
-			if err := finder.Enter(ctx, place, write); err != nil {
-				return fmt.Errorf("enter account %s: %w", place.Account, err)
+	var record *Record
+	if a.follows != nil {
+		record, err = a.join(ctx, db, id, o)
+	} else {
+		for _, place := range accountsOf(out.Plan) {
+			if err := enter(ctx, finder, place); err != nil {
+				return err
 			}
 		}
+		opt := a.engineOptions(db, finder)
+		opt.Progress = o.Progress
+		record, err = engine.New(opt).Run(ctx, id)
 	}
-	drivers := &drivers{finder: finder, clock: a.clock, open: map[driverKey]kind.Driver{}}
-	e := a.opt.Engine
-	eng := engine.New(engine.Options{
-		Journal: db, Drivers: drivers, Clock: a.clock, Logger: a.log, Holder: holder(), Progress: o.Progress,
-		Gates:       gates.New(gates.Options{Session: finder.Session, Protocol: a.protocol(), Logger: a.log}),
-		CallTimeout: e.CallTimeout, Consistency: e.Consistency, VerifyTimeout: e.VerifyTimeout, PollInterval: e.PollInterval,
-		LaneWidth: e.LaneWidth,
-	})
-	record, err := eng.Run(ctx, id)
 	if record != nil {
 		out.Record, out.Counts = record, countChanges(record)
 	}
@@ -171,6 +172,28 @@ func (a *App) run(ctx context.Context, db *store.Store, id string, o ApplyOption
 			Remedy:  "Log in again, and go on with `imdsctl apply` of the same plan."}, err)
 	}
 	return err
+}
+
+// enter decides how an account is entered: the caller's own may have no role to write, or to read gates.
+func enter(ctx context.Context, finder *discovery.Finder, place fleet.Place) error {
+	for _, write := range []bool{false, true} {
+		if err := finder.Enter(ctx, place, write); err != nil {
+			return fmt.Errorf("enter account %s: %w", place.Account, err)
+		}
+	}
+	return nil
+}
+
+// engineOptions are what every engine of this process works with.
+func (a *App) engineOptions(db *store.Store, finder *discovery.Finder) engine.Options {
+	e := a.opt.Engine
+	return engine.Options{
+		Journal: db, Clock: a.clock, Logger: a.log, Holder: holder(),
+		Drivers:     &drivers{finder: finder, clock: a.clock, runner: a.runner, open: map[driverKey]kind.Driver{}},
+		Gates:       gates.New(gates.Options{Session: finder.Session, Protocol: a.protocol(), Logger: a.log}),
+		CallTimeout: e.CallTimeout, Consistency: e.Consistency, VerifyTimeout: e.VerifyTimeout, PollInterval: e.PollInterval,
+		LaneWidth: e.LaneWidth, LeaseTTL: e.LeaseTTL,
+	}
 }
 
 func (a *App) release(release func() error) {
@@ -243,13 +266,18 @@ func (a *App) rollbackPath(p *plan.Plan, asked string) string {
 	if asked != "" {
 		return asked
 	}
-	return filepath.Join(filepath.Dir(a.opt.DBPath), "rollback-"+short(p.Digest)+".sh")
+	dir := "." // of a database elsewhere
+	if a.follows == nil {
+		dir = filepath.Dir(a.opt.DBPath)
+	}
+	return filepath.Join(dir, "rollback-"+short(p.Digest)+".sh")
 }
 
 // drivers opens kinds as the role that may write, once for each place.
 type drivers struct {
 	finder *discovery.Finder
 	clock  clock.Clock
+	runner *followup.Runner
 
 	mu   sync.Mutex
 	open map[driverKey]kind.Driver
@@ -268,16 +296,23 @@ func (d *drivers) Driver(place fleet.Place, kindName string) (kind.Driver, error
 	if have := d.open[key]; have != nil {
 		return have, nil
 	}
-	e, ok := all.Find(kindName)
-	if !ok {
-		return nil, fmt.Errorf("kind %q is not known to this imdsctl", kindName)
+	open := d.runner.Open
+	if kindName != plan.KindFollowUp {
+		e, ok := all.Find(kindName)
+		if !ok {
+			return nil, fmt.Errorf("kind %q is not known to this imdsctl", kindName)
+		}
+		open = e.Open
 	}
-	d.open[key] = e.Open(d.finder.Session(place, true).Config(), place, d.clock)
+	d.open[key] = open(d.finder.Session(place, true).Config(), place, d.clock)
 	return d.open[key], nil
 }
 
 // Kind implements engine.Drivers.
 func (d *drivers) Kind(name string) (kind.Kind, bool) {
+	if name == plan.KindFollowUp {
+		return followup.Kind(), true
+	}
 	e, ok := all.Find(name)
 	return e.Kind, ok
 }

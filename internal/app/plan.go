@@ -27,7 +27,7 @@ type PlanOptions struct {
 // PlanResult is a plan that is not written yet, with what a reader should know of it.
 type PlanResult struct {
 	Plan *plan.Plan
-	// Diagnostics are warnings: expired exceptions, places left out.
+	// Diagnostics are warnings: expired exceptions, places left out, bakes too short for what is at stake.
 	Diagnostics []fleet.Diagnostic
 	// Gaps are the scopes that could not be read; nothing is planned that would rest on them.
 	Gaps []inventory.Scope
@@ -72,6 +72,7 @@ func (a *App) Plan(ctx context.Context, o PlanOptions) (*PlanResult, error) {
 		}
 	}
 	out.Plan = b.Finish()
+	out.Diagnostics = append(out.Diagnostics, b.Warnings()...)
 	if len(out.Plan.Changes) == 0 {
 		taken = scan.Started
 	}

@@ -89,6 +89,10 @@ func rollbackScript(p *plan.Plan, rollout string) []byte {
 }
 
 func undoByHand(out *bytes.Buffer, rollout string, c *plan.Change) {
+	if c.Ref.Kind == plan.KindFollowUp {
+		fmt.Fprintf(out, "\n# %s: nothing to undo. Where it restarted something, that may have to be restarted again.\n", comment(c.Why))
+		return
+	}
 	fmt.Fprintf(out, "\n# %s %s: %s\n", c.Ref.Kind, comment(c.Ref.ID), comment(fleet.DescribeDiff(c.After, c.Before)))
 	if len(c.Inverse) == 0 {
 		fmt.Fprintf(out, "# %s of it cannot be undone by a command.\n", c.Action)

@@ -28,12 +28,27 @@ type RolloutView struct {
 	Plan      *plan.Plan
 	Counts    ChangeCounts
 	Approvals []Approval
-	// Events is the journal, oldest first.
+	// Events is the journal, oldest first; nil where it was not asked for.
 	Events []JournalEvent
 }
 
 // Rollout reads one rollout, named by its id, its plan's digest or the beginning of either.
 func (a *App) Rollout(ctx context.Context, id string) (*RolloutView, error) {
+	out, err := a.Standing(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	for e, err := range a.Events(ctx, out.Record.ID, 0) {
+		if err != nil {
+			return nil, err
+		}
+		out.Events = append(out.Events, e)
+	}
+	return out, nil
+}
+
+// Standing reads where a rollout stands, without its journal, which may be long.
+func (a *App) Standing(ctx context.Context, id string) (*RolloutView, error) {
 	db, err := a.database()
 	if err != nil {
 		return nil, err
@@ -50,12 +65,6 @@ func (a *App) Rollout(ctx context.Context, id string) (*RolloutView, error) {
 	}
 	if out.Approvals, err = db.Approvals(ctx, out.Record.Digest); err != nil {
 		return nil, err
-	}
-	for e, err := range db.Events(ctx, id, 0) {
-		if err != nil {
-			return nil, err
-		}
-		out.Events = append(out.Events, e)
 	}
 	out.Counts = countChanges(out.Record)
 	return out, nil
@@ -94,6 +103,11 @@ func (a *App) ResumeRollout(ctx context.Context, id, reason string) error {
 		_, err := db.Resume(ctx, r)
 		return err
 	})
+}
+
+// ApproveWave opens a wave that waits for a person's approval.
+func (a *App) ApproveWave(ctx context.Context, id, wave, reason string) error {
+	return a.ask(ctx, id, reason, func(db *store.Store, r store.Request) error { return db.ApproveWave(ctx, r, wave) })
 }
 
 // RollbackRollout asks for stacks to be put back, for all where none is named. With a stack go those that come after it and
@@ -142,6 +156,84 @@ func undoFollowers(ctx context.Context, db *store.Store, r store.Request, stacks
 		}
 	}
 	return nil
+}
+
+// FindStacks gives the ids of the stacks that people mean: by id, the beginning of one, or a name that only one has; and those
+// of whole waves, by name, that have not been put back or skipped yet. What nothing or several can be meant by is an error.
+func (a *App) FindStacks(ctx context.Context, id string, stacks, waves []string) ([]string, error) {
+	view, err := a.Standing(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	var out []string
+	for _, name := range stacks {
+		found, err := findStack(view, name)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, found)
+	}
+	for _, name := range waves {
+		found, err := undoableOf(view, name)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, found...)
+	}
+	slices.Sort(out)
+	return slices.Compact(out), nil
+}
+
+func findStack(v *RolloutView, name string) (string, error) {
+	var found []string
+	for i := range v.Plan.Stacks {
+		s := &v.Plan.Stacks[i]
+		if s.ID == name {
+			return s.ID, nil
+		}
+		if s.Name == name || len(name) >= 4 && strings.HasPrefix(s.ID, name) {
+			found = append(found, s.ID)
+		}
+	}
+	if len(found) == 1 {
+		return found[0], nil
+	}
+	d := fleet.Diagnostic{Severity: fleet.SeverityError, Where: "rollout " + v.Record.ID,
+		Summary: fmt.Sprintf("its plan has no stack %q", name),
+		Remedy:  "`imdsctl rollout show " + short(v.Record.Digest) + "` lists its stacks."}
+	if len(found) > 1 {
+		d.Summary = fmt.Sprintf("%d stacks can be meant by %q", len(found), name)
+		d.Remedy = "Name one of these: " + strings.Join(found[:min(10, len(found))], ", ") + "."
+	}
+	return "", d
+}
+
+// undoableOf lists the stacks of a wave that have a way back, those included that have not begun: they will not.
+func undoableOf(v *RolloutView, name string) ([]string, error) {
+	d := fleet.Diagnostic{Severity: fleet.SeverityError, Where: "rollout " + v.Record.ID}
+	var names []string
+	for _, w := range v.Plan.Header.Waves {
+		names = append(names, w.Name)
+	}
+	wave := slices.Index(names, name)
+	if wave < 0 {
+		d.Summary = fmt.Sprintf("its plan has no wave %q", name)
+		d.Remedy = "Name one of its waves: " + strings.Join(names, ", ") + "."
+		return nil, d
+	}
+	var out []string
+	for i := range v.Plan.Stacks {
+		s := &v.Plan.Stacks[i]
+		if _, ok := rollout.StackTable()[v.Record.Stacks[s.ID].Phase][rollout.StackUndo]; ok && s.Wave == wave {
+			out = append(out, s.ID)
+		}
+	}
+	if len(out) == 0 {
+		d.Summary = fmt.Sprintf("everything of wave %q has been put back or skipped already", name)
+		d.Remedy = "`imdsctl rollout show " + short(v.Record.Digest) + "` tells how it stands."
+		return nil, d
+	}
+	return out, nil
 }
 
 func (a *App) ask(ctx context.Context, id, reason string, do func(*store.Store, store.Request) error) error {

@@ -111,7 +111,7 @@ func organization(sections ...func(*core.Seed)) *core.Seed {
 		for _, name := range []string{policy.DefaultReadRole, policy.DefaultWriteRole} {
 			out = append(out, core.RoleSeed{Name: name, Trust: json.RawMessage(core.TrustAccount(management, "")),
 				Policies: map[string]json.RawMessage{"all": json.RawMessage(core.AllowActions("ec2:*", "autoscaling:*",
-					"cloudwatch:*", "iam:PassRole"))}})
+					"cloudwatch:*", "elasticloadbalancing:*", "iam:PassRole"))}})
 		}
 		return out
 	}

@@ -32,7 +32,7 @@ var (
 	}
 	sdk   = []string{"github.com/aws/aws-sdk-go-v2", "github.com/aws/smithy-go"}
 	yaml  = []string{"go.yaml.in/yaml/v4"}
-	sql   = []string{"modernc.org/sqlite", "github.com/pressly/goose/v3"}
+	sql   = []string{"modernc.org/sqlite", "github.com/pressly/goose/v3", "github.com/jackc/pgx/v5", "github.com/riverqueue/river"}
 	faces = []string{
 		"github.com/spf13/cobra", "github.com/spf13/pflag", "github.com/jedib0t/go-pretty/v6",
 		"github.com/schollz/progressbar/v3", "charm.land/bubbletea/v2", "charm.land/lipgloss/v2", "golang.org/x/term",
@@ -103,6 +103,18 @@ func House() Rules {
 				Modules: sdk, NoSQL: true,
 			},
 
+			{
+				Package: "internal/followup",
+				Own:     with(pure, "internal/kind", "internal/awsx", "internal/clock"), Modules: sdk, NoSQL: true,
+			},
+
+			// Many processes on one rollout: the engine's loops, called by River.
+			{
+				Package: "internal/worker",
+				Own:     []string{"internal/fleet", "internal/clock", "internal/engine"},
+				Modules: []string{"github.com/riverqueue/river", "github.com/jackc/pgx/v5"},
+			},
+
 			// The simulator: it shares nothing with what it tests but the vocabulary and the clock.
 			{
 				Package: "internal/awssim/...",
@@ -128,13 +140,15 @@ func House() Rules {
 
 			// Tests that are no package of the product.
 			{Package: "internal/archtest"},
+			{Package: "test/postgres", Own: []string{"test/python"}, Modules: []string{"github.com/jackc/pgx/v5"}},
 			{Package: "test/...", Own: []string{"internal/...", "test/..."}, Modules: sdk},
 			{Package: "bench/...", Own: []string{"internal/...", "bench/..."}, Modules: sdk},
 		},
 		Clocks: []string{
 			"internal/clock", "internal/cli/...", "cmd/...", "test/...", "bench/...",
 			"internal/engine/enginetest",    // a fault that strikes late, beside the engine's own clock
-			"internal/store/store.go",       // waits for another process to let go of the file
+			"internal/store/store.go",       // waits for another process to let go of the file; tells the time to others
+			"internal/store/postgres.go",    // waits before it connects again
 			"internal/awssim/core/serve.go", // waits for the client's socket, which knows no simulated time
 		},
 		BannedNames: []string{"util", "utils", "common", "helper", "helpers", "types", "misc", "shared", "base", "lib"},

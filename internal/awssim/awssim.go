@@ -10,9 +10,11 @@ import (
 	"github.com/imdsctl/imdsctl/internal/awssim/cloudwatch"
 	"github.com/imdsctl/imdsctl/internal/awssim/core"
 	"github.com/imdsctl/imdsctl/internal/awssim/ec2"
+	"github.com/imdsctl/imdsctl/internal/awssim/elbv2"
 	"github.com/imdsctl/imdsctl/internal/awssim/iam"
 	"github.com/imdsctl/imdsctl/internal/awssim/organizations"
 	"github.com/imdsctl/imdsctl/internal/awssim/programs"
+	"github.com/imdsctl/imdsctl/internal/awssim/ssm"
 	"github.com/imdsctl/imdsctl/internal/awssim/sts"
 )
 
@@ -37,7 +39,9 @@ func Services() []*core.Service {
 		sts.Service(),
 		autoscaling.Service(),
 		cloudwatch.Service(programs.Hosts{}, cloudwatch.DefaultDelay),
+		elbv2.Service(),
 		organizations.Service(),
+		ssm.Service(programs.Hosts{}),
 		programs.Service(),
 	}
 }

@@ -10,10 +10,11 @@ import (
 
 // iamPrefixes are the services whose IAM prefix is not their SDK name in lower case without blanks.
 var iamPrefixes = map[string]string{
-	"EMR":                  "elasticmapreduce",
-	"WorkSpaces Instances": "workspaces-instances",
-	"Workspaces Instances": "workspaces-instances",
-	"Config Service":       "config", "CloudWatch Logs": "logs", "SESv2": "ses", "Resource Groups Tagging API": "tag",
+	"EMR":                       "elasticmapreduce",
+	"Elastic Load Balancing v2": "elasticloadbalancing",
+	"WorkSpaces Instances":      "workspaces-instances",
+	"Workspaces Instances":      "workspaces-instances",
+	"Config Service":            "config", "CloudWatch Logs": "logs", "SESv2": "ses", "Resource Groups Tagging API": "tag",
 }
 
 // readVerbs begin the names of calls that change nothing. AssumeRole gives out credentials but leaves nothing behind.

@@ -197,6 +197,10 @@ func understand(action string, err error, secrets []string) failure {
 // withoutAnswer understands an attempt to which AWS gave no (readable) answer.
 func withoutAnswer(err error) failure {
 	f := failure{class: fleet.ErrTransient, err: concise(err)}
+	if errors.Is(err, errTooLate) {
+		f.unsent, f.final = true, true
+		return f
+	}
 	if _, ok := errors.AsType[*smithyhttp.RequestSendError](err); ok {
 		if dial, ok := errors.AsType[*net.OpError](err); ok && dial.Op == "dial" {
 			f.unsent = true

@@ -140,6 +140,8 @@ func TestActionOf(t *testing.T) {
 		{"EC2", "ModifyInstanceMetadataOptions", &describe{DryRun: &yes}, "ec2:ModifyInstanceMetadataOptions", "ec2:ModifyInstanceMetadataOptions", true},
 		{"Auto Scaling", "UpdateAutoScalingGroup", &regions{}, "autoscaling:UpdateAutoScalingGroup", "autoscaling:UpdateAutoScalingGroup", false},
 		{"Elastic Beanstalk", "DescribeEnvironments", nil, "elasticbeanstalk:DescribeEnvironments", "elasticbeanstalk:DescribeEnvironments", true},
+		{"Elastic Load Balancing v2", "DescribeTargetHealth", nil, "elasticloadbalancing:DescribeTargetHealth",
+			"elasticloadbalancing:DescribeTargetHealth", true},
 		{"EMR", "ListClusters", nil, "elasticmapreduce:ListClusters", "elasticmapreduce:ListClusters", true},
 		{"STS", "AssumeRole", nil, "sts:AssumeRole", "sts:AssumeRole", true},
 	} {

@@ -129,7 +129,7 @@ func New(ctx context.Context, o Options) (*Edge, error) {
 		roles:    map[string]*credentialCache{},
 	}
 	e.defaults()
-	e.base = tame(base, o.HTTPClient)
+	e.base = tame(base, o.HTTPClient, o.Clock)
 	e.own = ownCredentials(e.base.Credentials)
 	return e, nil
 }
@@ -156,13 +156,13 @@ func (e *Edge) defaults() {
 }
 
 // tame turns off what the edge does by itself (retries) or must never happen (requests with credentials in a log).
-func tame(cfg aws.Config, client aws.HTTPClient) aws.Config {
+func tame(cfg aws.Config, client aws.HTTPClient, clk clock.Clock) aws.Config {
 	cfg = cfg.Copy()
 	cfg.Retryer = func() aws.Retryer { return aws.NopRetryer{} }
 	cfg.RetryMaxAttempts = 0 // AWS_MAX_ATTEMPTS would wrap the retryer above
 	cfg.ClientLogMode = 0
 	if client != nil {
-		cfg.HTTPClient = ownBody{client}
+		cfg.HTTPClient = ownBody{client, clk}
 		return cfg
 	}
 	// A buildable client is rebuilt, connection pool and all, in each service client: thousands of pools to the same
@@ -176,7 +176,7 @@ func tame(cfg aws.Config, client aws.HTTPClient) aws.Config {
 			t.MaxIdleConns, t.MaxIdleConnsPerHost = 512, 64
 		}).Freeze()
 	}
-	cfg.HTTPClient = ownBody{cfg.HTTPClient}
+	cfg.HTTPClient = ownBody{cfg.HTTPClient, clk}
 	return cfg
 }
 

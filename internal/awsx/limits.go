@@ -50,6 +50,7 @@ func defaultLimits() map[string]Limit {
 		"cloudtrail:LookupEvents":    {2, 2},
 		"autoscaling:Describe*":      {20, 10},
 		"autoscaling:*":              {10, 3},
+		"elasticloadbalancing:*":     {20, 10},
 		"elasticbeanstalk:*":         {10, 3},
 		"elasticmapreduce:*":         {10, 2},
 		"*":                          {10, 5},

@@ -18,9 +18,9 @@ import (
 )
 
 type applyOptions struct {
-	yes, noLive, allowStale bool
-	reason, rollbackFile    string
-	maxAge                  time.Duration
+	yes, noLive, allowStale, dryRun bool
+	reason, rollbackFile            string
+	maxAge                          time.Duration
 }
 
 func (s *session) applyCommand() *cobra.Command {
@@ -34,14 +34,25 @@ has changed since the plan is a conflict and is left alone. A file of AWS CLI co
 written before the first change.
 
 It may be interrupted or killed at any time: running it again carries on from the journal, and nothing is done
-twice.`,
+twice.
+
+With --dry-run nothing is written, neither to AWS nor to the database, and no approval is needed: each
+resource is read again and compared, AWS is asked by its own DryRun where it offers one, and for every change
+it is said what apply would do now. Windows and gates are not looked at.`,
 		Example: `  imdsctl apply plan.json                 # approved with imdsctl rollout approve
-  imdsctl apply plan.json --yes --reason "change 4711"`,
+  imdsctl apply plan.json --yes --reason "change 4711"
+  imdsctl apply plan.json --dry-run       # exit code 3 if something would not be made`,
 		Annotations: formats("table json"),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if o.dryRun && (o.yes || o.rollbackFile != "") {
+				return misuse("--dry-run", "Leave out --yes and --rollback-file.", "a dry run approves and writes nothing")
+			}
 			p, err := readPlan(args[0])
 			if err != nil {
 				return err
+			}
+			if o.dryRun {
+				return s.with(cmd.Context(), func(ctx context.Context, a *app.App) error { return s.dryRun(ctx, a, p, o) })
 			}
 			return s.with(cmd.Context(), func(ctx context.Context, a *app.App) error { return s.apply(ctx, a, p, args[0], o) })
 		},
@@ -53,6 +64,7 @@ twice.`,
 	f.BoolVar(&o.noLive, "headless", false, "the same as --no-live")
 	f.DurationVar(&o.maxAge, "max-scan-age", 0, "refuse a plan that rests on an older scan (7 days if not given)")
 	f.BoolVar(&o.allowStale, "allow-stale", false, "take a plan however old its scan is")
+	f.BoolVar(&o.dryRun, "dry-run", false, "write nothing, and say of every change what would be done with it now")
 	f.StringVar(&o.rollbackFile, "rollback-file", "",
 		"write the undo commands to this `file`; rollback-DIGEST.sh beside the database if not given")
 	return cmd

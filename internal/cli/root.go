@@ -73,7 +73,7 @@ Exit codes: 0 done, 1 failed, 2 used wrongly, 3 finished but something needs att
 	root.SetCompletionCommandGroupID(groupSetup)
 	f := root.PersistentFlags()
 	f.StringVar(&s.config, "config", "imdsctl.yaml", "configuration `file`, if there is one")
-	f.StringVar(&s.db, "db", "imdsctl.db", "database `file`")
+	f.StringVar(&s.db, "db", "imdsctl.db", "database `file`, or the postgres:// address of one that several processes share")
 	f.StringVar(&s.format, "format", "table", "`table`, json, csv, or what the command offers")
 	f.StringVar(&s.logLevel, "log-level", "error", "`debug`, info, warn or error")
 	f.BoolVarP(&s.quiet, "quiet", "q", false, "no progress and no hints")
@@ -83,7 +83,7 @@ Exit codes: 0 done, 1 failed, 2 used wrongly, 3 finished but something needs att
 	})
 	root.AddCommand(s.scanCommand(), s.statusCommand(), s.resourcesCommand(), s.whyCommand(), s.planCommand(),
 		s.showCommand(),
-		s.applyCommand(), s.rolloutCommand(), s.rolesCommand(), s.doctorCommand(), s.simCommand(), s.demoCommand(),
+		s.applyCommand(), s.rolloutCommand(), s.workerCommand(), s.rolesCommand(), s.doctorCommand(), s.simCommand(), s.demoCommand(),
 		s.versionCommand())
 	walk(root, func(c *cobra.Command) {
 		c.Args, c.SuggestionsMinimumDistance, c.Long = counted(c.Args), 2, reflow(c.Long)

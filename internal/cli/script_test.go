@@ -134,7 +134,7 @@ func TestScript(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"sim": simulate, "serve": serve, "post": post, "exitcode": exitcode, "capture": capture, "wide": wide,
-			"change": change, "waitfor": waitfor, "hold": hold,
+			"change": change, "waitfor": waitfor, "hold": hold, "unwritten": unwritten,
 		},
 	})
 }

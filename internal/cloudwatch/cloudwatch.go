@@ -124,7 +124,9 @@ func New(s *awsx.Session, p Protocol) *Client {
 }
 
 // Actions are the IAM actions that the package's calls need.
-func Actions() []string { return []string{"cloudwatch:GetMetricData", "cloudwatch:ListMetrics"} }
+func Actions() []string {
+	return []string{"cloudwatch:DescribeAlarms", "cloudwatch:GetMetricData", "cloudwatch:ListMetrics"}
+}
 
 const (
 	namespace = "AWS/EC2"

@@ -69,6 +69,8 @@ type fakeCloudWatch struct {
 	data     map[string]map[string][]point // instance → metric → points
 	requests []request
 	lists    int
+	// alarms answers a DescribeAlarms call; nil where none is expected.
+	alarms   func(in map[string]any) map[string]any
 	protocol map[string]int
 }
 
@@ -152,6 +154,9 @@ func (f *fakeCloudWatch) answer(operation string, in map[string]any) (int, map[s
 	if operation == "ListMetrics" {
 		f.lists++
 		return f.list(in)
+	}
+	if operation == "DescribeAlarms" && f.alarms != nil {
+		return 200, f.alarms(in)
 	}
 	req := request{start: instant(in["StartTime"]), end: instant(in["EndTime"])}
 	req.token, _ = in["NextToken"].(string)

@@ -155,8 +155,16 @@ exceptions:
 stack: {cloudformation: true, tag: app}
 
 gates: {max_rejected: 0, status_checks: true, heartbeat: cpu, delay: 15m}
-bake: {low: 3h, medium: 2h, high: 2h, critical: 3h}
-rollout: {canary: 1, max_in_flight: 20, concurrency: 100, max_failures: {stack: 0, wave: 5}, on_failure: halt}
+bake: {low: 2h45m, medium: 45m, high: 6h, critical: 6h}
+rollout:
+  steps: [1, 100%]
+  stages: {hop_limit: {steps: [100%]}}
+  max_in_flight: 2000
+  max_in_flight_per_account: 200
+  concurrency: 100
+  concurrency_per_account: 100
+  max_failures: {stack: 0, wave: 5}
+  on_failure: halt
 `
 
 // FromSeed makes a stage of a seed file, the simulator's own format. Roles are what the seed has.

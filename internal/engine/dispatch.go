@@ -3,98 +3,157 @@ package engine
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/imdsctl/imdsctl/internal/fleet"
 	"github.com/imdsctl/imdsctl/internal/plan"
 	"github.com/imdsctl/imdsctl/internal/rollout"
 )
 
-// dispatch hands every change that can go on to the lane of its place, and starts gate readings that are due.
-func (r *run) dispatch(ctx context.Context) {
+// crew carries orders out: lanes in this process, or a queue that others work on. The coordinator is its only user.
+type crew interface {
+	// give hands orders over. It does not wait for them.
+	give(ctx context.Context, orders []Task) error
+	// wait gives what has come back, at the latest after d; ctx's error where that ends first.
+	wait(ctx context.Context, d time.Duration) ([]result, error)
+	// drain has the lanes of this process stop and gives what they still settled, until nothing more comes.
+	drain() ([]result, bool)
+	// close gives up what the crew holds. Nothing is under way any more.
+	close(ctx context.Context)
+}
+
+// result is a report, or what kept a lane of this process from giving one: the journal cannot be written, the lane is lost,
+// the credentials ran out. fatal ends the whole run.
+type result struct {
+	Report
+	fatal error
+}
+
+// dispatch hands out every change that can go on, as far as the budgets allow, and gate readings that are due. Stacks take
+// turns, so that a large one leaves room for the others.
+func (r *run) dispatch(ctx context.Context) error {
 	now := r.opt.Clock.Now()
-	for _, s := range r.stacks {
+	b := &batch{run: r, now: now}
+	for i := range r.active {
+		s := r.active[(r.turn+i)%len(r.active)]
 		switch s.state.Phase {
+		case rollout.StackChecking, rollout.StackBaking:
+			b.readGates(s)
 		case rollout.StackApplying:
-			if r.status.MayWrite() {
-				r.forward(ctx, s)
+			b.readGates(s)
+			if r.status.MayWrite() && r.opening(s, now).Open {
+				b.forward(s)
 			}
-		case rollout.StackBaking:
-			r.readGates(ctx, s, now)
 		case rollout.StackRevertingStep, rollout.StackReverting:
 			if r.status.MayRevert() {
-				r.backward(ctx, s)
+				b.backward(s)
 			}
+		}
+	}
+	if len(r.active) > 0 {
+		r.turn = (r.turn + 1) % len(r.active)
+	}
+	if len(b.tasks) == 0 {
+		return nil
+	}
+	return r.crew.give(ctx, b.tasks)
+}
+
+// batch is what one round hands out.
+type batch struct {
+	*run
+	now   time.Time
+	tasks []Task
+}
+
+// each offers the idle changes of a stack, as long as there is room, and keeps those that are not taken.
+func (b *batch) each(s *stackRun, offer func(c *changeRun) (taken, stop bool)) {
+	if len(s.idle) == 0 {
+		return
+	}
+	idle := s.idle
+	s.idle = s.idle[:0:0]
+	for i, c := range idle {
+		if c.busy || !c.wants(s) {
+			continue // it has gone on since it was listed
+		}
+		if !b.load.room(c.Ref.Place, b.opt.LaneWidth) {
+			s.idle = append(s.idle, idle[i:]...)
+			return
+		}
+		taken, stop := false, false
+		if !b.now.Before(c.notBefore) {
+			taken, stop = offer(c)
+		}
+		if !taken {
+			s.idle = append(s.idle, c)
+		}
+		if stop {
+			s.idle = append(s.idle, idle[i+1:]...)
+			return
 		}
 	}
 }
 
 // forward hands out the changes of the current step. One that needs a change which was not made is skipped.
-func (r *run) forward(ctx context.Context, s *stackRun) {
-	over := s.steps[s.state.Step].Failures() > r.plan.Header.Rules.MaxFailures
+func (b *batch) forward(s *stackRun) {
+	over := s.steps[s.state.Step].Failures() > b.plan.Header.Rules.MaxFailures
 	first := !s.begun()
-	if first && s.busy() {
+	if first && s.busy > 0 {
 		return // nothing else of the stack is written before its first change has gone well
 	}
-	for _, c := range s.changes {
-		if c.busy || c.Step != s.state.Step || r.opt.Clock.Now().Before(c.notBefore) {
-			continue
-		}
+	b.each(s, func(c *changeRun) (taken, stop bool) {
 		switch c.state.Phase {
-		case ChangePending:
-			if ready, missing := c.ready(); missing != "" {
-				r.send(ctx, task{change: c, act: actSkip, reason: missing})
-			} else if ready && !over {
-				t := task{change: c, act: actForward}
-				if first {
-					t.probes = s.probes()
-				}
-				r.send(ctx, t)
-				if first {
-					return
-				}
-			} else if ready {
-				r.send(ctx, task{change: c, act: actSkip, reason: "too many changes of this step failed"})
-			}
 		case ChangeApplied:
-			r.send(ctx, task{change: c, act: actVerify})
+			b.order(c, Order{Act: ActVerify})
+			return true, false
 		case ChangeOpen:
-			r.send(ctx, task{change: c, act: actSettle})
+			b.order(c, Order{Act: ActSettle})
+			return true, false
 		}
-	}
+		ready, missing := c.ready()
+		switch {
+		case missing != "":
+			b.order(c, Order{Act: ActSkip, Reason: missing})
+		case !ready:
+			return false, false
+		case over:
+			b.order(c, Order{Act: ActSkip, Reason: "too many changes of this step failed"})
+		case first:
+			b.order(c, Order{Act: ActForward, Probes: s.probes()})
+			return true, true
+		default:
+			b.order(c, Order{Act: ActForward})
+		}
+		return true, false
+	})
 }
 
 // begun tells whether a change of the stack has been made: before the first one it is asked whether AWS would let it be
 // undone.
 func (s *stackRun) begun() bool {
-	for _, c := range s.changes {
-		if c.state.Wrote {
-			return true
+	if s.all.Written > 0 || s.all.Revert > 0 {
+		for _, c := range s.changes {
+			if c.state.Wrote {
+				return true
+			}
 		}
 	}
 	return false
 }
 
 // probes are the changes by which AWS is asked: the first of each verb of each kind in the stack.
-func (s *stackRun) probes() []*plan.Change {
+func (s *stackRun) probes() []plan.Change {
 	type verb struct{ kind, action string }
 	seen := map[verb]bool{}
-	var out []*plan.Change
+	var out []plan.Change
 	for _, c := range s.changes {
-		if v := (verb{c.Ref.Kind, c.Action}); !seen[v] {
+		if v := (verb{c.Ref.Kind, c.Action}); !seen[v] && c.Ref.Kind != plan.KindFollowUp {
 			seen[v] = true
-			out = append(out, c.Change)
+			out = append(out, *c.Change)
 		}
 	}
 	return out
-}
-
-func (s *stackRun) busy() bool {
-	for _, c := range s.changes {
-		if c.busy {
-			return true
-		}
-	}
-	return false
 }
 
 // ready tells whether all needed changes are made; missing names one that will not be.
@@ -103,6 +162,7 @@ func (c *changeRun) ready() (ready bool, missing string) {
 	for _, n := range c.needs {
 		switch n.state.Phase {
 		case ChangeVerified:
+			ready = ready && !n.busy
 		case ChangePending, ChangeOpen, ChangeApplied:
 			ready = false
 		default:
@@ -112,69 +172,70 @@ func (c *changeRun) ready() (ready bool, missing string) {
 	return ready, ""
 }
 
+// patient tells whether AWS may still show a state from before an earlier change of the same resource.
+func (c *changeRun) patient() bool {
+	for _, n := range c.needs {
+		if n.Ref == c.Ref {
+			return true
+		}
+	}
+	return false
+}
+
 // backward hands out what is to be put back: a change only when everything that builds on it has been put back, or was never
 // made; where that cannot be, it stays.
-func (r *run) backward(ctx context.Context, s *stackRun) {
-	for i := len(s.changes) - 1; i >= 0; i-- {
-		c := s.changes[i]
-		if c.busy || s.state.Phase == rollout.StackRevertingStep && c.Step != s.state.Step ||
-			r.opt.Clock.Now().Before(c.notBefore) {
-			continue
+func (b *batch) backward(s *stackRun) {
+	b.each(s, func(c *changeRun) (taken, stop bool) {
+		switch {
+		case c.state.Phase == ChangeOpen:
+			b.order(c, Order{Act: ActSettle})
+			return true, false
+		case c.unsettled():
+			b.order(c, Order{Act: ActVerify})
+			return true, false
 		}
-		if c.state.Phase == ChangeOpen {
-			r.send(ctx, task{change: c, act: actSettle})
-			continue
-		}
-		if !revertible(c.state) {
-			continue
-		}
-		wait, stuck := false, ""
+		stuck := ""
 		for _, u := range c.users {
 			switch {
 			case u.state.Phase == ChangeStuck:
 				stuck = u.Ref.ID
-			case u.state.Phase == ChangeOpen, revertible(u.state):
-				wait = true
+			case u.busy, u.unsettled(), u.revertible():
+				return false, false
 			}
 		}
-		switch {
-		case wait:
-		case stuck != "":
-			r.send(ctx, task{change: c, act: actStuck, reason: stuck + " still builds on it"})
-		default:
-			r.send(ctx, task{change: c, act: actBackward})
+		if stuck != "" {
+			b.order(c, Order{Act: ActStuck, Reason: stuck + " still builds on it"})
+		} else {
+			b.order(c, Order{Act: ActBackward})
 		}
-	}
+		return true, false
+	})
 }
 
-// send gives a task to the lane of its place, which is opened at first use.
-func (r *run) send(ctx context.Context, t task) {
-	l := r.lanes[t.change.Ref.Place]
-	if l == nil {
-		l = newLane(r.opt, r.id, t.change.Ref.Place, r.results, r.slots)
-		r.lanes[t.change.Ref.Place] = l
-	}
-	if t.act != actSkip && t.act != actStuck {
-		w, err := resolve(t.change.Change, r.outputs)
+// order gives a change to the lane of its place.
+func (b *batch) order(c *changeRun, o Order) {
+	o.Rollout, o.Subject, o.Place, o.Patient, o.Unread, o.Throttled = b.id, c.ID, c.Ref.Place, c.patient(), c.unread, c.throttled
+	if o.Act != ActSkip && o.Act != ActStuck {
+		w, err := resolve(c.Change, b.outputs)
 		if err != nil {
-			t.act, t.reason = actFail, err.Error()
+			o.Act, o.Reason = ActFail, err.Error()
 		}
-		t.write = w
+		o.Write = w
 	}
-	t.state, t.unread = t.change.state, t.change.unread
-	t.change.set(t.state, true)
-	r.underway++
-	l.start(ctx, t)
+	b.tasks = append(b.tasks, Task{Order: o, Change: c.Change, State: c.state})
+	b.load.add(c.Ref.Place, 1)
+	c.set(c.state, true)
 }
 
-// resolved is a change whose references to other changes' outputs are filled in. What refers to its own output stays open
+// Resolved is a change whose references to other changes' outputs are filled in. What refers to its own output stays open
 // until it is made.
-type resolved struct {
-	Before, After fleet.State
-	Params        map[string]string
+type Resolved struct {
+	Before fleet.State       `json:"before,omitempty"`
+	After  fleet.State       `json:"after,omitempty"`
+	Params map[string]string `json:"params,omitempty"`
 }
 
-func resolve(c *plan.Change, outputs plan.Outputs) (w resolved, err error) {
+func resolve(c *plan.Change, outputs plan.Outputs) (w Resolved, err error) {
 	if w.Before, err = plan.Resolve(c.Before, outputs); err != nil {
 		return w, err
 	}

@@ -9,7 +9,6 @@ import (
 
 	"github.com/imdsctl/imdsctl/internal/clock"
 	"github.com/imdsctl/imdsctl/internal/fleet"
-	"github.com/imdsctl/imdsctl/internal/plan"
 	"github.com/imdsctl/imdsctl/internal/rollout"
 )
 
@@ -30,10 +29,16 @@ type Options struct {
 	VerifyTimeout time.Duration
 	// PollInterval is how often control changes from other terminals are looked for. Default 1 s.
 	PollInterval time.Duration
+	// LeaseTTL is how long a lease lasts that is not renewed: after that time another process takes over from one that died.
+	// Default 1 min.
+	LeaseTTL time.Duration
 	// LaneWidth is how many changes of one place are under way at a time. Default 8.
 	LaneWidth int
 	// MaxAttempts is how often a change is tried again when AWS certainly did not take it. Default DefaultMaxAttempts.
 	MaxAttempts int
+	// OnLane, where set, prepares a place whose lane this process takes from the queue, and that another may have held since it
+	// last did: its token buckets must start empty.
+	OnLane func(ctx context.Context, place fleet.Place) error
 	// Progress, where set, is told of everything that happens, in order, from one goroutine; it must not block for long.
 	Progress func(Progress)
 }
@@ -51,6 +56,7 @@ func (o *Options) complete() {
 	def(&o.Consistency, 10*time.Second)
 	def(&o.VerifyTimeout, 2*time.Minute)
 	def(&o.PollInterval, time.Second)
+	def(&o.LeaseTTL, time.Minute)
 	if o.LaneWidth <= 0 {
 		o.LaneWidth = 8
 	}
@@ -75,180 +81,55 @@ type Progress struct {
 }
 
 // Engine carries out rollouts.
-type Engine struct{ opt Options }
+type Engine struct {
+	opt  Options
+	held holdings
+}
 
 // New makes an engine.
 func New(opt Options) *Engine {
 	opt.complete()
-	return &Engine{opt: opt}
+	return &Engine{opt: opt, held: holdings{last: map[string]int64{}}}
 }
 
 // Run carries a rollout on from wherever the journal says it stands, until it is final or ctx ends. It may be called again
 // after any interruption. It returns the record as it stands at the end; with ctx's error where it was interrupted, when
 // what was under way has been settled or left as an open intent that the next Run settles.
 func (e *Engine) Run(ctx context.Context, id string) (*Record, error) {
+	seat, err := e.opt.Journal.Acquire(ctx, SeatKey(id), e.opt.Holder, e.opt.Clock.Now(), e.opt.LeaseTTL)
+	if err != nil {
+		return nil, fmt.Errorf("coordinate rollout %s: %w", id, err)
+	}
+	return e.coordinate(ctx, id, seat, newLanes(ctx, e.opt))
+}
+
+// coordinate carries a rollout on, with a crew, from the seat of its coordinator.
+func (e *Engine) coordinate(ctx context.Context, id string, seat Lease, c crew) (*Record, error) {
+	err := e.loop(ctx, id, seat, c)
+	after := context.WithoutCancel(ctx)
+	c.close(after)
+	if _, err := e.opt.Journal.Release(after, seat, e.opt.Clock.Now()); err != nil {
+		e.opt.Logger.Warn("could not give up the coordination of a rollout", "rollout", id, "error", err)
+	}
+	record, loadErr := e.opt.Journal.Load(after, id)
+	return record, errors.Join(err, loadErr)
+}
+
+func (e *Engine) loop(ctx context.Context, id string, seat Lease, c crew) error {
 	p, err := e.opt.Journal.Plan(ctx, id)
 	if err != nil {
-		return nil, fmt.Errorf("read the plan of rollout %s: %w", id, err)
+		return fmt.Errorf("read the plan of rollout %s: %w", id, err)
 	}
 	record, err := e.opt.Journal.Load(ctx, id)
 	if err != nil {
-		return nil, fmt.Errorf("read rollout %s: %w", id, err)
+		return fmt.Errorf("read rollout %s: %w", id, err)
 	}
-	r := newRun(e.opt, p, record)
-	err = r.loop(ctx)
-	after, loadErr := e.opt.Journal.Load(context.WithoutCancel(ctx), id)
-	return after, errors.Join(err, loadErr)
-}
-
-// run is one process's work on one rollout: the coordinator and its lanes. Everything it holds can be rebuilt from the
-// journal; it is kept to avoid reading the journal for each decision.
-type run struct {
-	opt    Options
-	plan   *plan.Plan
-	id     string
-	status rollout.Status
-	reason string
-
-	stacks   []*stackRun // in the plan's order
-	byID     map[string]*stackRun
-	changes  map[string]*changeRun
-	outputs  plan.Outputs
-	undo     map[string]string
-	forgiven int
-	asked    map[int]bool // waves for whose approval the rollout was paused
-
-	lanes    map[fleet.Place]*lane
-	slots    chan struct{} // one for each intent that may be open at a time
-	results  chan result
-	gates    chan gateRead
-	underway int // tasks and gate readings that have not come back
-	fatal    error
-	counts   map[rollout.StackPhase]int
-}
-
-// stackRun is a stack with its counters.
-type stackRun struct {
-	*plan.Stack
-	state   rollout.Stack
-	changes []*changeRun
-	steps   []rollout.Counts
-	gate    gateState
-}
-
-// gateState is the latest reading of a stack's gates.
-type gateState struct {
-	reading bool
-	asked   time.Time // when the latest reading was asked for
-	read    time.Time // when the reading that gave result was asked for
-	result  rollout.Gate
-	reason  string
-}
-
-// changeRun is a change with its state.
-type changeRun struct {
-	*plan.Change
-	state ChangeState
-	busy  bool // given to a lane
-	// notBefore holds the change back for a while after it was not admitted.
-	notBefore time.Time
-	unread    int // how often in a row its resource could not be read
-	users     []*changeRun
-	needs     []*changeRun
-	origin    *stackRun
-}
-
-func newRun(opt Options, p *plan.Plan, record *Record) *run {
-	r := &run{opt: opt, plan: p, id: record.ID, status: record.Status, reason: record.Reason, byID: map[string]*stackRun{},
-		changes: make(map[string]*changeRun, len(p.Changes)), outputs: plan.Outputs{}, undo: record.Undo, forgiven: record.FailuresForgiven,
-		asked: map[int]bool{}, lanes: map[fleet.Place]*lane{}, results: make(chan result), gates: make(chan gateRead),
-		slots:  make(chan struct{}, max(1, p.Header.Rules.MaxInFlight)),
-		counts: map[rollout.StackPhase]int{}}
-	for i := range p.Stacks {
-		s := &stackRun{Stack: &p.Stacks[i], state: record.Stacks[p.Stacks[i].ID], steps: make([]rollout.Counts, len(p.Stacks[i].Steps))}
-		if s.state.Phase == "" {
-			s.state.Phase = rollout.StackWaiting
+	r := newRun(e.opt, p, record, seat)
+	r.crew = c
+	if q, ok := c.(*queued); ok {
+		if err := r.adopt(ctx, q); err != nil {
+			return err
 		}
-		r.counts[s.state.Phase]++
-		r.stacks = append(r.stacks, s)
-		r.byID[s.ID] = s
 	}
-	for i := range p.Changes {
-		c := &changeRun{Change: &p.Changes[i], state: record.Changes[p.Changes[i].ID], origin: r.byID[p.Changes[i].Stack]}
-		if c.state.Phase == "" {
-			c.state = ChangeState{ID: c.ID, Phase: ChangePending}
-		}
-		r.changes[c.ID] = c
-		if c.state.Outputs != nil {
-			r.outputs[c.ID] = c.state.Outputs
-		}
-		for _, id := range c.Needs {
-			n := r.changes[id]
-			c.needs = append(c.needs, n)
-			n.users = append(n.users, c)
-		}
-		c.origin.changes = append(c.origin.changes, c)
-		c.tally(1)
-	}
-	return r
-}
-
-// tally adds (by = 1) or takes away (by = -1) the change from the counters of its step. One that a lane has in hand counts
-// as open, whatever the journal last said of it: its write may be under way.
-func (c *changeRun) tally(by int) {
-	n := &c.origin.steps[c.Step]
-	phase := c.state.Phase
-	if c.busy {
-		phase = ChangeOpen
-	}
-	switch phase {
-	case ChangePending:
-		n.Pending += by
-	case ChangeOpen, ChangeApplied: // applied is not verified yet: the step is not settled
-		n.Open += by
-	case ChangeVerified:
-		n.Written += by
-	case ChangeConflict:
-		n.Conflict += by
-	case ChangeFailed:
-		n.Failed += by
-	case ChangeSkipped:
-		n.Skipped += by
-	case ChangeReverted:
-		n.Reverted += by
-	case ChangeStuck:
-		n.Stuck += by
-	}
-	if revertible(c.state) {
-		n.Revert += by
-	}
-}
-
-// revertible tells whether something of imdsctl's is there to be put back.
-func revertible(s ChangeState) bool {
-	return s.Wrote && (s.Phase == ChangeVerified || s.Phase == ChangeApplied || s.Phase == ChangeFailed)
-}
-
-func (s *stackRun) all() rollout.Counts {
-	var sum rollout.Counts
-	for _, c := range s.steps {
-		sum.Pending += c.Pending
-		sum.Open += c.Open
-		sum.Written += c.Written
-		sum.Conflict += c.Conflict
-		sum.Failed += c.Failed
-		sum.Skipped += c.Skipped
-		sum.Reverted += c.Reverted
-		sum.Stuck += c.Stuck
-		sum.Revert += c.Revert
-	}
-	return sum
-}
-
-func (r *run) tell(p Progress) {
-	if r.opt.Progress == nil {
-		return
-	}
-	p.At, p.Status = r.opt.Clock.Now(), r.status
-	r.opt.Progress(p)
+	return r.loop(ctx)
 }

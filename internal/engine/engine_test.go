@@ -27,17 +27,21 @@ var place = fleet.Place{Partition: "aws", Account: "111122223333", Region: "eu-w
 
 // gates is a GateReader whose answers a test sets by stack member.
 type gates struct {
-	mu    sync.Mutex
-	fail  map[string]string // instance id → reason
-	err   error
-	late  string // a reason to fail, from the end of a bake on
-	asked int
+	mu     sync.Mutex
+	fail   map[string]string // instance id → reason
+	err    error
+	before string // a reason to fail before anything is written
+	late   string // a reason to fail, from the end of a bake on
+	asked  int
 }
 
 func (g *gates) ReadGates(_ context.Context, q engine.GateQuery) (engine.GateResult, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.asked++
+	if q.Moment == engine.Before {
+		return engine.GateResult{Pass: g.before == "", Reason: g.before}, nil
+	}
 	if g.err != nil {
 		return engine.GateResult{}, g.err
 	}
@@ -60,6 +64,7 @@ type site struct {
 	gates   *gates
 	before  map[string]fleet.State
 	id      string
+	began   time.Time
 }
 
 func optional() fleet.State {
@@ -69,7 +74,7 @@ func optional() fleet.State {
 // newSite plans stacks of instances, each with a canary, and for the first stack a template that its group takes by default.
 func newSite(t *testing.T, sizes ...int) *site {
 	t.Helper()
-	s := &site{world: enginetest.NewWorld(), journal: enginetest.NewJournal(), gates: &gates{fail: map[string]string{}}, before: map[string]fleet.State{}}
+	s := &site{world: enginetest.NewWorld(), gates: &gates{fail: map[string]string{}}, before: map[string]fleet.State{}}
 	p := &plan.Plan{Header: plan.Header{Format: 1, Waves: []plan.Wave{{Name: "all"}},
 		Rules: plan.Rules{MaxInFlight: 4, MaxStacks: 2, GateInterval: 5 * time.Minute}}}
 	step := func(name string, stage plan.Stage, n int) plan.Step {
@@ -103,13 +108,20 @@ func newSite(t *testing.T, sizes ...int) *site {
 		t.Fatal(err)
 	}
 	s.plan = read
-	s.journal.Approve(read.Digest, "ana")
-	r, err := s.journal.Begin(t.Context(), read, time.Now())
+	s.begin(t)
+	return s
+}
+
+// begin starts the plan's rollout in a journal of its own.
+func (s *site) begin(t *testing.T) {
+	t.Helper()
+	s.journal = enginetest.NewJournal()
+	s.journal.Approve(s.plan.Digest, "ana")
+	r, err := s.journal.Begin(t.Context(), s.plan, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.id = r.ID
-	return s
+	s.id, s.began = r.ID, time.Now()
 }
 
 func (s *site) put(id string, st fleet.State) {
@@ -375,8 +387,15 @@ func TestAWaveWaitsForItsApproval(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
 		defer cancel()
 		r, err := s.run(ctx)
-		if !errors.Is(err, context.DeadlineExceeded) || r.Status != rollout.Paused || len(s.world.Effects) != 0 {
+		if !errors.Is(err, context.DeadlineExceeded) || r.Status != rollout.Running || len(s.world.Effects) != 0 {
 			t.Fatalf("status %s, error %v, effects %v", r.Status, err, s.world.Effects)
+		}
+		if story := strings.Join(s.journal.Events, "\n"); strings.Count(story, "imdsctl rollout approve") != 1 {
+			t.Errorf("how to go on is to be said once:\n%s", story)
+		}
+		s.journal.ApproveWave(s.id, "all", "ana")
+		if r := s.must(t); r.Status != rollout.Done {
+			t.Errorf("approved: status %s", r.Status)
 		}
 	})
 }

@@ -4,92 +4,178 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
+	"github.com/imdsctl/imdsctl/internal/fleet"
 	"github.com/imdsctl/imdsctl/internal/inventory"
+	"github.com/imdsctl/imdsctl/internal/plan"
 	"github.com/imdsctl/imdsctl/internal/rollout"
 )
 
-// gateRead is a gate reading that has come back.
-type gateRead struct {
-	stack  *stackRun
-	step   int
-	phase  rollout.StackPhase
-	at     time.Time
-	result GateResult
+// gateStack is the stack of a gate's order.
+func gateStack(subject string) (string, bool) { return strings.CutPrefix(subject, GateSubject("")) }
+
+// reading tells whether a gate is being read.
+func (r *run) reading() bool {
+	return slices.ContainsFunc(r.stacks, func(s *stackRun) bool { return s.gate.query != nil })
 }
 
-func (r *run) nextReading(s *stackRun) time.Time {
-	if s.gate.asked.IsZero() {
-		first := s.state.Due.Add(-s.Steps[s.state.Step].Bake).Add(r.plan.Header.Rules.GateInterval)
-		if first.After(s.state.Due) {
-			return s.state.Due
-		}
-		return first
+// moment is when in its course a stack is, for those who read its gates; false where they are not read.
+func (s *stackRun) moment() (Moment, bool) {
+	switch s.state.Phase {
+	case rollout.StackChecking:
+		return Before, true
+	case rollout.StackApplying:
+		return During, true
+	case rollout.StackBaking:
+		return After, true
 	}
-	next := s.gate.asked.Add(r.plan.Header.Rules.GateInterval)
-	if s.gate.asked.Before(s.state.Due) && next.After(s.state.Due) {
+	return "", false
+}
+
+// nextReading is when the gates of a stack are to be read next: before anything is written at once; while a step is written
+// and during its bake from time to time; and in any case when the waiting is over.
+func (r *run) nextReading(s *stackRun) (time.Time, bool) {
+	moment, ok := s.moment()
+	interval := r.plan.Header.Rules.GateInterval
+	if !ok || moment == During && interval <= 0 {
+		return time.Time{}, false
+	}
+	var next time.Time
+	switch {
+	case !s.gate.asked.IsZero():
+		next = s.gate.asked.Add(max(interval, time.Millisecond))
+	case moment == Before:
+		return time.Time{}, true
+	case moment == During:
+		return s.state.Since.Add(interval), true
+	default:
+		next = s.state.Due.Add(-s.Steps[s.state.Step].Bake).Add(interval)
+	}
+	if moment != During && s.gate.asked.Before(s.state.Due) && next.After(s.state.Due) {
 		next = s.state.Due
 	}
-	return next
+	return next, true
 }
 
-// readGates starts a reading where one is due. The coordinator never waits for it.
-func (r *run) readGates(ctx context.Context, s *stackRun, now time.Time) {
-	if s.gate.reading || now.Before(r.nextReading(s)) {
+// readGates orders a reading where one is due.
+func (b *batch) readGates(s *stackRun) {
+	next, ok := b.nextReading(s)
+	if !ok || s.gate.query != nil || b.now.Before(next) {
 		return
 	}
-	s.gate.reading, s.gate.asked = true, now
-	q := GateQuery{Place: s.Place, Stage: s.Steps[s.state.Step].Stage, Since: s.state.Since, Now: now, Rules: r.plan.Header.Rules}
+	q := b.gateQuery(s)
+	s.gate.asked = b.now
+	if q.Moment == During && len(q.Instances)+len(q.Groups)+len(q.Templates) == 0 {
+		return // nothing to look at yet
+	}
+	s.gate.query = q
+	b.tasks = append(b.tasks, Task{Order: Order{Rollout: b.id, Subject: GateSubject(s.ID), Place: s.Place, Act: ActGate, Gate: q}})
+}
+
+// gateQuery asks about what was changed; before the first write, about what will be.
+func (b *batch) gateQuery(s *stackRun) *GateQuery {
+	moment, _ := s.moment()
+	rules := b.plan.Header.Rules
+	q := &GateQuery{Stack: s.Name, Place: s.Place, Moment: moment, Stage: s.Steps[s.state.Step].Stage, Since: s.state.Since, Now: b.now,
+		Rules: rules}
+	q.Rules.Gates = nil
+	for _, i := range s.Gates {
+		q.Gates = append(q.Gates, rules.Gates[i])
+	}
+	if moment == Before {
+		q.Since = b.plan.Header.Taken
+	}
+	seen := map[fleet.Ref]bool{}
 	for _, c := range s.changes {
-		switch {
-		case !c.state.Wrote || c.state.Phase != ChangeVerified:
-		case c.Ref.Kind == inventory.KindInstance:
-			q.Instances = append(q.Instances, c.Ref)
+		touched := c.state.Wrote && c.state.Phase == ChangeVerified
+		if moment == Before {
+			touched = c.state.Phase == ChangePending
 		}
+		thisStep := c.Step == s.state.Step && c.state.Wrote
 		switch {
-		case c.Step != s.state.Step || !c.state.Wrote:
-		case c.Ref.Kind == inventory.KindAutoScaling:
+		case c.Ref.Kind == inventory.KindInstance && touched && !seen[c.Ref]:
+			seen[c.Ref] = true
+			q.Instances = append(q.Instances, c.Ref)
+			if c.Override != "" {
+				q.Excused = append(q.Excused, c.Ref)
+			}
+		case c.Ref.Kind == inventory.KindAutoScaling && (thisStep || moment == Before && touched):
 			q.Groups = append(q.Groups, c.Ref)
-		case c.Ref.Kind == inventory.KindLaunchTemplate && !slices.Contains(q.Templates, c.Ref):
+		case c.Ref.Kind == inventory.KindLaunchTemplate && thisStep && !slices.Contains(q.Templates, c.Ref):
 			q.Templates = append(q.Templates, c.Ref)
 		}
 	}
-	r.underway++
-	step, phase, out := s.state.Step, s.state.Phase, r.gates
-	go func() {
-		res, err := r.opt.Gates.ReadGates(ctx, q)
-		if err != nil {
-			res = GateResult{Reason: "a gate could not be read, which counts as failed: " + err.Error()}
-		}
-		_ = r.opt.Journal.Note(context.WithoutCancel(ctx), r.id, s.ID, "gate", gateDetail(res), r.opt.Clock.Now())
-		if ctx.Err() != nil {
-			phase = "" // interrupted, not failed: the reading is not used
-		}
-		out <- gateRead{stack: s, step: step, phase: phase, at: now, result: res}
-	}()
+	if moment == Before && stageOf(s) != "" {
+		q.Stage = stageOf(s)
+	}
+	return q
 }
 
-func gateDetail(res GateResult) map[string]string {
-	d := map[string]string{"pass": fmt.Sprint(res.Pass), "reason": res.Reason}
+// stageOf is the stage that a stack's gates are read for before anything is written: the one that requires tokens of what
+// runs, where there is one among its steps.
+func stageOf(s *stackRun) plan.Stage {
+	for _, step := range s.Steps {
+		if step.Stage == plan.StageFleet {
+			return step.Stage
+		}
+	}
+	return ""
+}
+
+func gateDetail(q *GateQuery, res GateResult) map[string]string {
+	d := map[string]string{"pass": fmt.Sprint(res.Pass), "reason": res.Reason, "moment": string(q.Moment)}
 	for _, reading := range res.Readings {
 		if !reading.Pass || len(res.Readings) <= 10 {
-			d[reading.Gate+" "+reading.Subject.ID] = reading.Value
+			d[strings.TrimSpace(reading.Gate+" "+reading.Subject.ID)] = reading.Value
 		}
 	}
 	return d
 }
 
-func (r *run) takeGate(g gateRead) {
-	r.underway--
-	s := g.stack
-	if g.step != s.state.Step || g.phase != s.state.Phase {
-		return // the stack has gone on since; the reading is about another step
+// takeGate takes in a reading. One that was asked for at another point of the stack's course says nothing.
+func (r *run) takeGate(s *stackRun, res result) {
+	if s == nil || s.gate.query == nil {
+		return
 	}
-	s.gate.reading, s.gate.read = false, g.at
-	s.gate.result, s.gate.reason = rollout.GateFail, g.result.Reason
-	if g.result.Pass {
+	q := s.gate.query
+	s.gate.query = nil
+	since := s.state.Since
+	if q.Moment == Before {
+		since = r.plan.Header.Taken
+	}
+	if moment, ok := s.moment(); !ok || moment != q.Moment || !q.Since.Equal(since) || res.Gate == nil {
+		return
+	}
+	s.gate.read, s.gate.result, s.gate.reason = q.Now, rollout.GateFail, res.Gate.Reason
+	if res.Gate.Pass {
 		s.gate.result, s.gate.reason = rollout.GatePass, ""
 	}
-	r.tell(Progress{Stack: s.ID, State: s.state, Event: "gate", Gate: &g.result, Reason: g.result.Reason})
+	r.tell(Progress{Stack: s.ID, State: s.state, Event: "gate", Gate: res.Gate, Reason: res.Gate.Reason})
+}
+
+// readGate is a lane's part: it reads, and notes what it read.
+func (l *lane) readGate(ctx context.Context, o Order) result {
+	out := result{Report: Report{Rollout: o.Rollout, Subject: o.Subject}}
+	q := *o.Gate
+	res, err := l.opt.Gates.ReadGates(ctx, q)
+	if ctx.Err() != nil {
+		out.fatal = ctx.Err() // interrupted, not failed
+		return out
+	}
+	if fleet.ClassOf(err) == fleet.ErrExpired {
+		out.fatal = err // the caller's credentials, and no gate's; the rollout stands where it is
+		return out
+	}
+	if err != nil {
+		res = GateResult{Reason: "a gate could not be read, which counts as failed: " + err.Error()}
+	}
+	stack, _ := gateStack(o.Subject)
+	if err := l.opt.Journal.Note(ctx, o.Rollout, stack, "gate", gateDetail(&q, res), l.opt.Clock.Now()); err != nil {
+		out.fatal = err
+		return out
+	}
+	out.Gate = &res
+	return out
 }

@@ -74,18 +74,18 @@ type Admission struct {
 	Rollout   string
 	Change    *plan.Change
 	Direction Direction
-	Lane      Lane
+	Lane      Lease
 	Token     string
 	Now       time.Time
 	Lease     time.Duration
 }
 
-// ErrNotAdmitted: the rollout is paused, halted or over, the stack's phase does not allow the write, the lane has a new
-// holder, or the budget of open intents is used up. Nothing was recorded.
+// ErrNotAdmitted: the rollout is paused, halted or over, everything is stopped, the stack's phase does not allow the write,
+// or a budget of open intents is used up. Nothing was recorded.
 var ErrNotAdmitted = errors.New("not admitted")
 
-// ErrFenced: another process holds the lane now. Nothing was recorded.
-var ErrFenced = errors.New("another process has taken the lane over")
+// ErrFenced: another process holds the lease now. Nothing was recorded.
+var ErrFenced = errors.New("another process has taken it over")
 
 // Settlement closes an intent, or records what became of a change that needed none.
 type Settlement struct {
@@ -93,7 +93,7 @@ type Settlement struct {
 	Change  string
 	// Intent is 0 for a change that was not written (found as wanted, in conflict, skipped).
 	Intent    int64
-	Lane      Lane
+	Lane      Lease
 	Phase     ChangePhase
 	Wrote     bool
 	Outputs   map[string]string
@@ -105,12 +105,20 @@ type Settlement struct {
 	Now   time.Time
 }
 
-// Lane is the right to write in a place. Epoch grows with every holder.
-type Lane struct {
-	Place  fleet.Place
+// Lease is one process's right to something that only one may do at a time: to write in a place (the place's lane), or to
+// coordinate a rollout (its seat). Epoch grows with every holder, so that one who was held up and comes back too late is
+// known by it.
+type Lease struct {
+	Key    string // LaneKey or SeatKey
 	Holder string
 	Epoch  int64
 }
+
+// LaneKey names the lease of a place's lane.
+func LaneKey(p fleet.Place) string { return p.String() }
+
+// SeatKey names the lease of the one who coordinates a rollout.
+func SeatKey(rollout string) string { return "rollout/" + rollout }
 
 // Record is a whole rollout as the journal has it.
 type Record struct {
@@ -128,6 +136,10 @@ type Record struct {
 	Undo map[string]string `json:"undo,omitempty"`
 	// FailuresForgiven is the number of failed stacks when a person last resumed.
 	FailuresForgiven int `json:"failures_forgiven"`
+	// Waves are those that a person approved, by name, with who did.
+	Waves map[string]string `json:"approved_waves,omitempty"`
+	// Stop is who stopped everything in this database, and why; empty while nothing is stopped.
+	Stop string `json:"stop,omitempty"`
 }
 
 // Control is the part of a record that other terminals change while a rollout runs.
@@ -136,6 +148,11 @@ type Control struct {
 	Reason           string
 	Undo             map[string]string // stack → who asked, and why
 	FailuresForgiven int
+	// Waves and Stop are as in Record.
+	Waves map[string]string
+	Stop  string
+	// Manual are the changes of class plan.ClassManual that a person has said are done, or cannot be done.
+	Manual map[string]ChangeState
 	// Version grows with every change to the rollout's control; a reader that has seen it may skip the rest.
 	Version int64
 }
@@ -168,24 +185,26 @@ type Journal interface {
 	Load(ctx context.Context, rollout string) (*Record, error)
 	// Control reads what other terminals may have changed. It is cheap and called often.
 	Control(ctx context.Context, rollout string) (Control, error)
-	// Move records steps of machines, all or none. ErrMoved where a state is not the expected one. A move on the event
-	// "undo" also forgets the request for that stack's rollback, and makes its stuck changes verified again, to be tried anew.
-	Move(ctx context.Context, rollout string, moves []Move, now time.Time) error
-	// Admit checks rollout status, stack phase and step, lane epoch and budget, and commits an intent, in one transaction.
+	// Move records steps of machines, all or none, by the holder of the rollout's seat: ErrFenced where that is lost, ErrMoved
+	// where a state is not the expected one. A move on the event "undo" also forgets the request for that stack's rollback, and
+	// makes its stuck changes verified again, to be tried anew.
+	Move(ctx context.Context, rollout string, seat Lease, moves []Move, now time.Time) error
+	// Admit checks the stop, rollout status, stack phase and step, lane epoch and budgets, and commits an intent, in one transaction.
 	// The change's phase becomes open. ErrNotAdmitted or ErrFenced otherwise.
 	Admit(ctx context.Context, a Admission) (Intent, error)
 	// Settle closes an intent and sets the change's phase, in one transaction. Settling an intent that is settled already is
 	// an error, and so is a settlement by a fenced lane (ErrFenced).
 	Settle(ctx context.Context, s Settlement) error
-	// OpenIntents lists the intents of a rollout that have no outcome, oldest first.
-	OpenIntents(ctx context.Context, rollout string) ([]Intent, error)
-	// Acquire takes the lane of a place, under a new epoch. It fails with ErrFenced while another holder's lease lasts,
-	// unless that holder is known to be dead.
-	Acquire(ctx context.Context, place fleet.Place, holder string, now time.Time, ttl time.Duration) (Lane, error)
-	// Renew extends a lane's lease. ErrFenced where it is lost.
-	Renew(ctx context.Context, lane Lane, now time.Time, ttl time.Duration) error
-	// Release gives the lane up. A lane that is lost already is no error.
-	Release(ctx context.Context, lane Lane) error
+	// OpenIntent gives the intent of a change that has no outcome; false where there is none.
+	OpenIntent(ctx context.Context, rollout, change string) (Intent, bool, error)
+	// Acquire takes a lease under a new epoch. It fails with ErrFenced while another holder's lease lasts, unless that holder
+	// is known to be dead, and remembers for a while that somebody waits for it.
+	Acquire(ctx context.Context, key, holder string, now time.Time, ttl time.Duration) (Lease, error)
+	// Renew extends a lease. ErrFenced where it is lost.
+	Renew(ctx context.Context, lease Lease, now time.Time, ttl time.Duration) error
+	// Release gives a lease up, and tells whether somebody else has been waiting for it. A lease that is lost already is no
+	// error.
+	Release(ctx context.Context, lease Lease, now time.Time) (wanted bool, err error)
 	// Note appends an event that changes no state: a gate reading, an operator's remark.
 	Note(ctx context.Context, rollout, stack, event string, detail map[string]string, now time.Time) error
 }
@@ -193,19 +212,40 @@ type Journal interface {
 // ErrNotApproved: nobody approved the digest of the plan.
 var ErrNotApproved = errors.New("the plan is not approved")
 
-// GateQuery asks how the changed instances of a stack are.
+// Moment is when, in the course of a step, gates are read.
+type Moment string
+
+// Moments.
+const (
+	// Before the first write of a stack: a failing gate holds it back.
+	Before Moment = "before"
+	// During the writes of a step. What takes time to show, such as a heartbeat, cannot fail yet.
+	During Moment = "during"
+	// After the writes, until the bake is over.
+	After Moment = "after"
+)
+
+// GateQuery asks how the instances of a stack are that its changes touch.
 type GateQuery struct {
-	Place fleet.Place
-	// Instances are the changed instances that run, with the instances launched from changed templates since.
-	Instances []fleet.Ref
+	Stack  string      `json:"stack"` // its name, for messages and for those outside who are asked
+	Place  fleet.Place `json:"place"`
+	Moment Moment      `json:"moment"`
+	// Instances are those that run and were changed; before the first write, those that will be. Instances launched from
+	// changed templates since are found by whoever reads the gates.
+	Instances []fleet.Ref `json:"instances,omitempty"`
+	// Excused are the instances among them whose v1 calls a person accepted.
+	Excused []fleet.Ref `json:"excused,omitempty"`
 	// Groups are the Auto Scaling groups whose launches changed, Templates the launch templates.
-	Groups    []fleet.Ref
-	Templates []fleet.Ref
+	Groups    []fleet.Ref `json:"groups,omitempty"`
+	Templates []fleet.Ref `json:"templates,omitempty"`
 	// Stage tells which metric to read: hop-limit changes watch MetadataNoToken rise, others MetadataNoTokenRejected.
-	Stage plan.Stage
-	Since time.Time
-	Now   time.Time
-	Rules plan.Rules
+	Stage plan.Stage `json:"stage"`
+	// Since is when the step began to be written; before that, when the plan's evidence was taken.
+	Since time.Time  `json:"since"`
+	Now   time.Time  `json:"now"`
+	Rules plan.Rules `json:"rules"`
+	// Gates are the stack's further gates.
+	Gates []plan.Gate `json:"gates,omitempty"`
 }
 
 // GateResult is one reading of all gates.

@@ -13,179 +13,195 @@ import (
 	"github.com/imdsctl/imdsctl/internal/plan"
 )
 
-// act says what a lane is to do with a change.
-type act int
-
-const (
-	actForward  act = iota // read, admit, write, verify
-	actVerify              // accepted before an interruption: verify only
-	actSettle              // an intent was left open: find out what became of it
-	actBackward            // read, admit, put back, verify
-	actSkip                // record that it will not be made
-	actStuck               // record that it cannot be put back
-	actFail                // record that it cannot even be asked for
-)
-
-// task is one act on one change, with a copy of all it needs, so that a lane shares nothing with the coordinator.
-type task struct {
-	change *changeRun
-	state  ChangeState
-	act    act
-	write  resolved
-	reason string
-	// unread is how often in a row its resource could not be read.
-	unread int
-	// probes are set for the first write of a stack: changes of it that AWS must be willing to see undone.
-	probes []*plan.Change
-}
-
 // lane executes tasks in one place under the place's lease. It decides nothing about the rollout.
 type lane struct {
-	opt     Options
-	rollout string
-	place   fleet.Place
-	results chan<- result
-	slots   chan struct{}
-	width   chan struct{}
+	opt   Options
+	place fleet.Place
 
 	mu      sync.Mutex
-	lease   Lane
+	lease   Lease
 	held    bool
 	expires time.Time
-	intents map[string]Intent // left open by an earlier holder, by change
 }
 
-func newLane(opt Options, rolloutID string, place fleet.Place, results chan<- result, slots chan struct{}) *lane {
-	return &lane{opt: opt, rollout: rolloutID, place: place, results: results, slots: slots, width: make(chan struct{}, opt.LaneWidth)}
-}
-
-// laneTTL is how long a lane's lease lasts; it is renewed at half of that by whoever works in it.
-const laneTTL = 5 * time.Minute
-
-// hold makes sure that the lane's lease is ours and fresh. At first it learns which intents an earlier holder left open.
-func (l *lane) hold(ctx context.Context) (Lane, error) {
+// hold makes sure that the lane's lease is ours and fresh.
+func (l *lane) hold(ctx context.Context) (Lease, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := l.opt.Clock.Now()
-	if l.held && now.Before(l.expires.Add(-laneTTL/2)) {
+	ttl := l.opt.LeaseTTL
+	if l.held && now.Before(l.expires.Add(-ttl/2)) {
 		return l.lease, nil
 	}
 	if l.held {
-		if err := l.opt.Journal.Renew(ctx, l.lease, now, laneTTL); err != nil {
-			return Lane{}, fmt.Errorf("renew the lane of %s: %w", l.place, err)
+		if err := l.opt.Journal.Renew(ctx, l.lease, now, ttl); err != nil {
+			return Lease{}, fmt.Errorf("renew the lane of %s: %w", l.place, err)
 		}
-		l.expires = now.Add(laneTTL)
+		l.expires = now.Add(ttl)
 		return l.lease, nil
 	}
-	lease, err := l.opt.Journal.Acquire(ctx, l.place, l.opt.Holder, now, laneTTL)
+	lease, err := l.opt.Journal.Acquire(ctx, LaneKey(l.place), l.opt.Holder, now, ttl)
 	if err != nil {
-		return Lane{}, fmt.Errorf("take the lane of %s: %w", l.place, err)
+		return Lease{}, fmt.Errorf("take the lane of %s: %w", l.place, err)
 	}
-	open, err := l.opt.Journal.OpenIntents(ctx, l.rollout)
-	if err != nil {
-		return Lane{}, fmt.Errorf("read open intents: %w", err)
-	}
-	l.intents = map[string]Intent{}
-	for _, in := range open {
-		if in.Place == l.place {
-			l.intents[in.Change] = in
-		}
-	}
-	l.lease, l.held, l.expires = lease, true, now.Add(laneTTL)
+	l.lease, l.held, l.expires = lease, true, now.Add(ttl)
 	return lease, nil
 }
 
-// closeLanes gives the leases back. Nothing is under way any more.
-func (r *run) closeLanes(ctx context.Context) {
-	for _, l := range r.lanes {
-		if !l.held {
-			continue
-		}
-		if err := r.opt.Journal.Release(ctx, l.lease); err != nil {
-			r.opt.Logger.Warn("could not release a lane", "place", l.place, "error", err)
-		}
+// release gives the lease back, and tells whether somebody has been waiting for it.
+func (l *lane) release(ctx context.Context) (wanted bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.held {
+		return false
 	}
+	l.held = false
+	wanted, err := l.opt.Journal.Release(ctx, l.lease, l.opt.Clock.Now())
+	if err != nil {
+		l.opt.Logger.Warn("could not release a lane", "place", l.place, "error", err)
+	}
+	return wanted
 }
 
-// start runs the task when a place in the lane and, for a write, one among the open intents is free.
-func (l *lane) start(ctx context.Context, t task) {
-	go func() {
-		res := result{change: t.change, state: t.state}
-		defer func() { l.results <- res }()
-		for _, gate := range []chan struct{}{l.width, l.slots} {
-			select {
-			case gate <- struct{}{}:
-				defer func() { <-gate }()
-			case <-ctx.Done():
-				return
-			}
-		}
-		lease, err := l.hold(ctx)
-		if err != nil {
-			res.fatal = err
-			return
-		}
-		x := &execution{lane: l, lease: lease, task: t, state: t.state}
-		err = x.do(ctx)
-		res.state = x.state
-		switch {
-		case errors.Is(err, ErrNotAdmitted), errors.Is(err, errAgain):
-			res.notBefore = l.opt.Clock.Now().Add(l.opt.PollInterval)
-		case errors.Is(err, errUnread):
-			res.notBefore, res.unread = l.opt.Clock.Now().Add(l.opt.PollInterval), true
-		case err != nil:
-			res.fatal = err
-		}
-	}()
+// carryOut does one task from its beginning to a report.
+func (l *lane) carryOut(ctx context.Context, t Task) result {
+	out := result{Report: Report{Rollout: t.Rollout, Subject: t.Subject, State: t.State}}
+	lease, err := l.hold(ctx)
+	if err != nil {
+		out.fatal = err
+		return out
+	}
+	if t.Act == ActGate {
+		return l.readGate(ctx, t.Order)
+	}
+	x := &execution{lane: l, lease: lease, task: t, state: t.State}
+	err = x.do(ctx)
+	out.State = x.state
+	soon := l.opt.Clock.Now().Add(l.opt.PollInterval)
+	switch {
+	case errors.Is(err, ErrNotAdmitted), errors.Is(err, errAgain):
+		out.NotBefore = soon
+	case errors.Is(err, errRunning):
+		out.NotBefore = l.opt.Clock.Now().Add(followUpInterval)
+	case errors.Is(err, errThrottled):
+		out.Throttled = true
+	case errors.Is(err, errUnread):
+		out.NotBefore, out.Unread = soon, true
+	case err != nil:
+		out.fatal = err
+	}
+	return out
 }
 
-// errAgain: AWS certainly did not take the write, and the change is pending again.
-var errAgain = errors.New("try again")
+// followUpInterval is how often it is asked whether something that was started has ended.
+const followUpInterval = 5 * time.Second
 
-// errUnread: AWS did not answer a read, and nothing was recorded.
-var errUnread = errors.New("read again")
+var (
+	// errAgain: AWS certainly did not take the write, and the change is pending again.
+	errAgain = errors.New("try again")
+	// errThrottled: as errAgain, because of the rate of calls.
+	errThrottled = errors.New("try again later")
+	// errUnread: AWS did not answer a read, and nothing was recorded.
+	errUnread = errors.New("read again")
+	// errRunning: what was started has not ended yet.
+	errRunning = errors.New("ask again later")
+)
 
 // execution is one act on one change. state is what the journal has of the change; it is only moved after the journal was.
 type execution struct {
 	lane  *lane
-	lease Lane
-	task  task
+	lease Lease
+	task  Task
 	state ChangeState
 	drv   kind.Driver
 }
 
-func (x *execution) change() *plan.Change { return x.task.change.Change }
+func (x *execution) change() *plan.Change { return x.task.Change }
+
+// act is what is to be done by the change's state, which may have gone on since the order was given: a lane that died
+// between the journal and its report leaves such orders behind. "" is nothing.
+func (x *execution) act() Act {
+	switch act := x.task.Act; act {
+	case ActForward:
+		switch x.state.Phase {
+		case ChangePending:
+			return act
+		case ChangeOpen:
+			return ActSettle
+		case ChangeApplied:
+			return ActVerify
+		}
+	case ActVerify:
+		if x.state.Phase == ChangeApplied {
+			return act
+		}
+	case ActSettle:
+		switch x.state.Phase {
+		case ChangeOpen:
+			return act
+		case ChangeApplied:
+			return ActVerify
+		}
+	case ActBackward:
+		if x.state.Phase == ChangeOpen {
+			return ActSettle
+		}
+		if revertible(x.change(), x.state) {
+			return act
+		}
+	case ActStuck:
+		if revertible(x.change(), x.state) {
+			return act
+		}
+	case ActSkip, ActFail:
+		if x.state.Phase == ChangePending || revertible(x.change(), x.state) {
+			return act
+		}
+	}
+	return ""
+}
 
 func (x *execution) do(ctx context.Context) error {
-	switch x.task.act {
-	case actSkip:
-		return x.settle(ctx, Settlement{Phase: ChangeSkipped, Reason: x.task.reason})
-	case actFail:
-		return x.settle(ctx, Settlement{Phase: ChangeFailed, Reason: x.task.reason})
-	case actStuck:
-		return x.settle(ctx, Settlement{Phase: ChangeStuck, Reason: x.task.reason})
+	act := x.act()
+	switch act {
+	case "":
+		return nil
+	case ActSkip:
+		return x.settle(ctx, Settlement{Phase: ChangeSkipped, Reason: x.task.Reason})
+	case ActFail:
+		return x.settle(ctx, Settlement{Phase: x.given(ChangeFailed), Reason: x.task.Reason})
+	case ActStuck:
+		return x.settle(ctx, Settlement{Phase: ChangeStuck, Reason: x.task.Reason})
 	}
 	c := x.change()
 	drv, err := x.lane.opt.Drivers.Driver(c.Ref.Place, c.Ref.Kind)
 	if err != nil {
-		return x.settle(ctx, Settlement{Phase: ChangeFailed, Reason: err.Error()})
+		return x.settle(ctx, Settlement{Phase: x.given(ChangeFailed), Reason: err.Error()})
 	}
 	x.drv = drv
-	switch x.task.act {
-	case actForward:
+	switch act {
+	case ActForward:
 		return x.forward(ctx)
-	case actVerify:
+	case ActVerify:
 		return x.verify(ctx)
-	case actSettle:
+	case ActSettle:
 		return x.settleOpen(ctx)
 	default:
 		return x.backward(ctx)
 	}
 }
 
+// given is the phase of a change that cannot be carried out: stuck, where it was on its way back.
+func (x *execution) given(forward ChangePhase) ChangePhase {
+	if x.state.Phase != ChangePending {
+		return ChangeStuck
+	}
+	return forward
+}
+
 // forward makes the change: read again, compare, commit the intent, write, commit the outcome, verify.
 func (x *execution) forward(ctx context.Context) error {
-	c, w := x.change(), x.task.write
+	c, w := x.change(), x.task.Write
 	r, err := x.read(ctx, func(r inventory.Resource) bool { return r.State.Equal(w.Before) || r.State.Equal(w.After) }, x.patience())
 	switch {
 	case err != nil:
@@ -193,15 +209,15 @@ func (x *execution) forward(ctx context.Context) error {
 	case r.State[fleet.FieldEndpoint] == fleet.Disabled && c.Ref.Kind == inventory.KindInstance:
 		return x.settle(ctx, Settlement{Phase: ChangeConflict, Found: r.State,
 			Reason: "its metadata endpoint is disabled; it is never written"})
-	case c.Class == plan.ClassSet && r.State.Equal(w.After):
+	case c.Class != plan.ClassCreate && r.State.Equal(w.After):
 		return x.settle(ctx, Settlement{Phase: ChangeVerified, Found: r.State,
 			Reason: "found as wanted; nothing was written"})
 	case !r.State.Equal(w.Before):
 		return x.settle(ctx, Settlement{Phase: ChangeConflict, Found: r.State,
 			Reason: "it changed since the plan: " + fleet.DescribeDiff(w.Before, r.State)})
 	}
-	for _, probe := range x.task.probes {
-		if done, err := x.undoable(ctx, probe); done || err != nil {
+	for _, probe := range x.task.Probes {
+		if done, err := x.undoable(ctx, &probe); done || err != nil {
 			return err
 		}
 	}
@@ -233,8 +249,8 @@ func (x *execution) undoable(ctx context.Context, probe *plan.Change) (done bool
 		return true, ctx.Err()
 	case class == fleet.ErrExpired:
 		return true, err
-	case x.passing(class):
-		return true, errUnread
+	case x.later(class) != nil:
+		return true, x.later(class)
 	case class == fleet.ErrDenied || class == fleet.ErrConflict:
 		return true, x.settle(ctx, Settlement{Phase: ChangeFailed, Class: class,
 			Reason: "it was not written, because AWS would not let it be undone: " + err.Error()})
@@ -244,9 +260,13 @@ func (x *execution) undoable(ctx context.Context, probe *plan.Change) (done bool
 	}
 }
 
+// maxThrottled is how often in a row a change is put off because AWS throttles it: with the longest backoff between, more than
+// six hours. It says nothing about the change, only about the account's other callers.
+const maxThrottled = 200
+
 // send makes the write of an open forward intent and records what became of it.
 func (x *execution) send(ctx context.Context, intent Intent) error {
-	res, err := x.call(ctx, intent, false)
+	res, err := x.call(ctx, intent, false, intent.LeaseUntil)
 	if err == nil {
 		if err := x.settle(ctx, Settlement{Intent: intent.ID, Phase: ChangeApplied, Wrote: true,
 			Outputs: res.Outputs, RequestID: res.RequestID}); err != nil {
@@ -265,13 +285,40 @@ func (x *execution) send(ctx context.Context, intent Intent) error {
 	case class == fleet.ErrExpired:
 		return errors.Join(x.settle(ctx, Settlement{Intent: intent.ID, Phase: ChangePending, Class: class,
 			Reason: reason}), err)
-	case class == fleet.ErrThrottled && x.state.Attempt < x.lane.opt.MaxAttempts:
+	case class == fleet.ErrThrottled && x.task.Throttled < maxThrottled:
 		return errors.Join(x.settle(ctx, Settlement{Intent: intent.ID, Phase: ChangePending, Class: class,
-			Reason: reason}), errAgain)
+			Reason: reason}), errThrottled)
 	case class == fleet.ErrConflict || class == fleet.ErrGone:
 		return x.settle(ctx, Settlement{Intent: intent.ID, Phase: ChangeConflict, Class: class, Reason: reason})
 	default:
 		return x.settle(ctx, Settlement{Intent: intent.ID, Phase: ChangeFailed, Class: class, Reason: reason})
+	}
+}
+
+// started looks at what was started, once: it may take longer than a lane should be held for it.
+func (x *execution) started(ctx context.Context, w Resolved) error {
+	r, err := x.look(ctx)
+	late := x.lane.opt.Clock.Now().After(x.state.Updated.Add(x.lane.opt.VerifyTimeout))
+	switch class := fleet.ClassOf(err); {
+	case ctx.Err() != nil:
+		return nil
+	case class == fleet.ErrExpired:
+		return err
+	case x.later(class) != nil:
+		return x.later(class)
+	case err != nil:
+		return x.settle(ctx, Settlement{Phase: ChangeFailed, Wrote: true, Class: class,
+			Reason: "it was started, and how it ended could not be read: " + err.Error()})
+	case r.Settling, r.State.Equal(w.Before) && !late:
+		return errRunning
+	case r.State.Equal(w.After):
+		return x.settle(ctx, Settlement{Phase: ChangeVerified, Wrote: true, Found: r.State})
+	case r.State.Equal(w.Before):
+		return x.settle(ctx, Settlement{Phase: ChangeFailed, Wrote: true,
+			Reason: fmt.Sprintf("AWS accepted it, and nothing of it was seen within %s", x.lane.opt.VerifyTimeout)})
+	default:
+		return x.settle(ctx, Settlement{Phase: ChangeFailed, Wrote: true, Found: r.State,
+			Reason: "it did not end well: " + fleet.DescribeDiff(w.After, r.State)})
 	}
 }
 
@@ -281,14 +328,22 @@ func (x *execution) verify(ctx context.Context) error {
 	if err != nil {
 		return x.settle(ctx, Settlement{Phase: ChangeFailed, Wrote: true, Reason: err.Error()})
 	}
-	r, err := x.read(ctx, func(r inventory.Resource) bool { return r.State.Equal(w.After) }, x.lane.opt.VerifyTimeout)
-	switch {
+	if x.change().Class == plan.ClassStart {
+		return x.started(ctx, w)
+	}
+	// Counted from when AWS accepted it: a lane that is broken off and taken up again does not begin anew.
+	since := x.lane.opt.Clock.Now().Sub(x.state.Updated)
+	patience := max(x.lane.opt.Consistency, x.lane.opt.VerifyTimeout-since)
+	r, err := x.read(ctx, func(r inventory.Resource) bool { return r.State.Equal(w.After) }, patience)
+	switch class := fleet.ClassOf(err); {
 	case ctx.Err() != nil:
 		return nil // applied is in the journal; the next run verifies
-	case fleet.ClassOf(err) == fleet.ErrExpired:
+	case class == fleet.ErrExpired:
 		return err
+	case x.later(class) != nil:
+		return x.later(class)
 	case err != nil:
-		return x.settle(ctx, Settlement{Phase: ChangeFailed, Wrote: true, Class: fleet.ClassOf(err),
+		return x.settle(ctx, Settlement{Phase: ChangeFailed, Wrote: true, Class: class,
 			Reason: "could not be verified: " + err.Error()})
 	case !r.State.Equal(w.After):
 		return x.settle(ctx, Settlement{Phase: ChangeFailed, Wrote: true, Found: r.State,
@@ -325,7 +380,7 @@ func (x *execution) backward(ctx context.Context) error {
 
 // sendBack makes the write of an open backward intent and records what became of it.
 func (x *execution) sendBack(ctx context.Context, intent Intent) error {
-	res, err := x.call(ctx, intent, true)
+	res, err := x.call(ctx, intent, true, intent.LeaseUntil)
 	class := fleet.ClassOf(err)
 	switch {
 	case err == nil:
@@ -337,9 +392,9 @@ func (x *execution) sendBack(ctx context.Context, intent Intent) error {
 	case class == fleet.ErrExpired:
 		return errors.Join(x.settle(ctx, Settlement{Intent: intent.ID, Phase: ChangeVerified, Wrote: true, Class: class,
 			Reason: err.Error()}), err)
-	case class == fleet.ErrThrottled && x.state.Attempt < 2*x.lane.opt.MaxAttempts:
+	case class == fleet.ErrThrottled && x.task.Throttled < maxThrottled:
 		return errors.Join(x.settle(ctx, Settlement{Intent: intent.ID, Phase: ChangeVerified, Wrote: true, Class: class,
-			Reason: err.Error()}), errAgain)
+			Reason: err.Error()}), errThrottled)
 	default:
 		return x.settle(ctx, Settlement{Intent: intent.ID, Phase: ChangeStuck, Wrote: true, Class: class,
 			Reason: err.Error()})
@@ -353,13 +408,15 @@ func (x *execution) restored(ctx context.Context, intent Intent, request string)
 		return x.settle(ctx, Settlement{Intent: intent.ID, Phase: ChangeStuck, Wrote: true, Reason: err.Error()})
 	}
 	r, err := x.read(ctx, func(r inventory.Resource) bool { return r.State.Equal(w.Before) }, x.lane.opt.VerifyTimeout)
-	switch {
+	switch class := fleet.ClassOf(err); {
 	case ctx.Err() != nil:
 		return nil
-	case fleet.ClassOf(err) == fleet.ErrExpired:
+	case class == fleet.ErrExpired:
 		return err
+	case x.later(class) != nil:
+		return x.later(class) // the intent stays open, and is settled by what is there
 	case err != nil:
-		return x.settle(ctx, Settlement{Intent: intent.ID, Phase: ChangeStuck, Wrote: true, RequestID: request,
+		return x.settle(ctx, Settlement{Intent: intent.ID, Phase: ChangeStuck, Wrote: true, Class: class, RequestID: request,
 			Reason: "the rollback could not be verified: " + err.Error()})
 	case !r.State.Equal(w.Before):
 		return x.settle(ctx, Settlement{Intent: intent.ID, Phase: ChangeStuck, Wrote: true, RequestID: request, Found: r.State,

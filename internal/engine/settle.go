@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/imdsctl/imdsctl/internal/clock"
 	"github.com/imdsctl/imdsctl/internal/fleet"
 	"github.com/imdsctl/imdsctl/internal/inventory"
 	"github.com/imdsctl/imdsctl/internal/kind"
@@ -16,13 +17,24 @@ import (
 
 // admit commits an intent. From here on the call may have happened.
 func (x *execution) admit(ctx context.Context, d Direction) (Intent, error) {
-	intent, err := x.lane.opt.Journal.Admit(ctx, Admission{Rollout: x.lane.rollout, Change: x.change(), Direction: d, Lane: x.lease,
-		Token: Token(x.lane.rollout, x.change().ID, d, x.state.Attempt+1), Now: x.lane.opt.Clock.Now(), Lease: x.lane.opt.CallTimeout})
+	intent, err := x.lane.opt.Journal.Admit(ctx, Admission{Rollout: x.task.Rollout, Change: x.change(), Direction: d, Lane: x.lease,
+		Token: Token(x.task.Rollout, x.change().ID, d, x.state.Attempt+1), Now: x.lane.opt.Clock.Now(), Lease: x.callTime()})
 	if err != nil {
 		return intent, err
 	}
 	x.state.Phase, x.state.Attempt = ChangeOpen, intent.Attempt
 	return intent, nil
+}
+
+// callTime is how long the call of a write may take: a program that follows a change up has its own bound.
+func (x *execution) callTime() time.Duration {
+	c := x.change()
+	if c.Ref.Kind == plan.KindFollowUp && c.Action == plan.ActionCommand {
+		if d, err := time.ParseDuration(c.Params[plan.ParamTimeout]); err == nil {
+			return d + x.lane.opt.CallTimeout
+		}
+	}
+	return x.lane.opt.CallTimeout
 }
 
 // Token is what a write is marked with at AWS. It is unique to rollout, change, direction and attempt, and the same
@@ -35,7 +47,7 @@ func Token(rolloutID, change string, d Direction, attempt int) string {
 // settle records what became of the change, then takes it over. It is done even while the process is being stopped: an
 // outcome that is known must not be forgotten.
 func (x *execution) settle(ctx context.Context, s Settlement) error {
-	s.Rollout, s.Change, s.Lane, s.Now = x.lane.rollout, x.change().ID, x.lease, x.lane.opt.Clock.Now()
+	s.Rollout, s.Change, s.Lane, s.Now = x.task.Rollout, x.change().ID, x.lease, x.lane.opt.Clock.Now()
 	if err := x.lane.opt.Journal.Settle(context.WithoutCancel(ctx), s); err != nil {
 		return fmt.Errorf("record the outcome of %s on %s: %w", x.change().Action, x.change().Ref, err)
 	}
@@ -47,8 +59,8 @@ func (x *execution) settle(ctx context.Context, s Settlement) error {
 	return nil
 }
 
-// call makes the one AWS change of an intent, within the intent's lease.
-func (x *execution) call(ctx context.Context, intent Intent, revert bool) (kind.Result, error) {
+// call makes the one AWS change of an intent, which must not begin at end or later.
+func (x *execution) call(ctx context.Context, intent Intent, revert bool, end time.Time) (kind.Result, error) {
 	w, err := x.again()
 	if err != nil {
 		return kind.Result{}, err
@@ -60,10 +72,10 @@ func (x *execution) call(ctx context.Context, intent Intent, revert bool) (kind.
 		kw.Revert, kw.Made = true, x.state.Outputs
 		kw.Before, kw.After = w.After, w.Before
 	}
-	ctx, cancel := context.WithCancel(ctx)
+	ctx, cancel := context.WithCancel(clock.WithEnd(ctx, end))
 	defer cancel()
 	go func() { // the clock, not the machine's time, bounds the call: a rehearsal's seconds are short
-		if x.lane.opt.Clock.Sleep(ctx, x.lane.opt.CallTimeout) == nil {
+		if x.lane.opt.Clock.Sleep(ctx, x.callTime()) == nil {
 			cancel()
 		}
 	}()
@@ -75,8 +87,8 @@ func (x *execution) call(ctx context.Context, intent Intent, revert bool) (kind.
 }
 
 // again resolves the change's references with what it has produced itself since.
-func (x *execution) again() (resolved, error) {
-	w := x.task.write
+func (x *execution) again() (Resolved, error) {
+	w := x.task.Write
 	own := plan.Outputs{x.change().ID: x.state.Outputs}
 	if x.state.Outputs == nil {
 		return w, nil
@@ -89,12 +101,25 @@ func (x *execution) again() (resolved, error) {
 // patience is how long a read that shows neither before nor after is repeated: AWS may show an earlier state for a while
 // after our own earlier change of the same resource, and of nothing else.
 func (x *execution) patience() time.Duration {
-	for _, n := range x.task.change.needs {
-		if n.Ref == x.change().Ref {
-			return x.lane.opt.Consistency
-		}
+	if x.task.Patient {
+		return x.lane.opt.Consistency
 	}
 	return 0
+}
+
+// look reads the resource once.
+func (x *execution) look(ctx context.Context) (inventory.Resource, error) {
+	c := x.change()
+	drv, ok := x.drv.(kind.WriteReader)
+	if !ok {
+		return x.drv.Read(ctx, c.Ref.ID)
+	}
+	w, err := x.again()
+	if err != nil {
+		return inventory.Resource{}, err
+	}
+	return drv.ReadFor(ctx, kind.Write{Place: c.Ref.Place, ID: c.Ref.ID, Verb: c.Action, Before: w.Before, After: w.After,
+		Params: w.Params, Made: x.state.Outputs})
 }
 
 // read reads the resource until it has settled and is as hoped, or patience runs out; then it gives what it read last.
@@ -103,7 +128,7 @@ func (x *execution) read(ctx context.Context, hoped func(inventory.Resource) boo
 	until := clk.Now().Add(patience)
 	wait := 250 * time.Millisecond
 	for {
-		r, err := x.drv.Read(ctx, x.change().Ref.ID)
+		r, err := x.look(ctx)
 		if err == nil && !r.Settling && hoped(r) {
 			return r, nil
 		}
@@ -130,18 +155,24 @@ func (x *execution) unread(ctx context.Context, err error) error {
 		return err
 	case class == fleet.ErrGone:
 		return x.settle(ctx, Settlement{Phase: ChangeConflict, Class: class, Reason: "it no longer exists"})
-	case x.passing(class):
-		return errUnread
+	case x.later(class) != nil:
+		return x.later(class)
 	default:
 		return x.settle(ctx, Settlement{Phase: ChangeFailed, Class: class,
 			Reason: "could not be read before the write: " + err.Error()})
 	}
 }
 
-// passing tells whether a failed read may be tried again: AWS did not answer or throttled, and not too often yet. Nothing
-// was written, so that waiting costs nothing but time.
-func (x *execution) passing(class fleet.ErrorClass) bool {
-	return (class == fleet.ErrTransient || class == fleet.ErrThrottled) && x.task.unread < x.lane.opt.MaxAttempts
+// later is how a failed read is tried again: AWS did not answer or throttled, and not too often yet. It says nothing about the
+// change, so that waiting costs nothing but time. nil where the failure stands.
+func (x *execution) later(class fleet.ErrorClass) error {
+	switch {
+	case class == fleet.ErrThrottled && x.task.Throttled < maxThrottled:
+		return errThrottled
+	case class == fleet.ErrTransient && x.task.Unread < x.lane.opt.MaxAttempts:
+		return errUnread
+	}
+	return nil
 }
 
 // unreadBack records a change whose resource could not be read before putting it back.
@@ -151,8 +182,8 @@ func (x *execution) unreadBack(ctx context.Context, err error) error {
 		return nil
 	case class == fleet.ErrExpired:
 		return err
-	case x.passing(class):
-		return errUnread
+	case x.later(class) != nil:
+		return x.later(class)
 	default:
 		return x.settle(ctx, Settlement{Phase: ChangeStuck, Wrote: true, Class: class,
 			Reason: "could not be read before the rollback: " + err.Error()})
@@ -161,26 +192,13 @@ func (x *execution) unreadBack(ctx context.Context, err error) error {
 
 // settleOpen finds out what became of an intent that an earlier run left open.
 func (x *execution) settleOpen(ctx context.Context) error {
-	x.lane.mu.Lock()
-	intent, ok := x.lane.intents[x.change().ID]
-	x.lane.mu.Unlock()
-	if !ok {
-		open, err := x.lane.opt.Journal.OpenIntents(ctx, x.lane.rollout)
-		if err != nil {
-			return fmt.Errorf("read open intents: %w", err)
-		}
-		for _, in := range open {
-			if in.Change == x.change().ID {
-				intent, ok = in, true
-			}
-		}
+	intent, ok, err := x.lane.opt.Journal.OpenIntent(ctx, x.task.Rollout, x.change().ID)
+	if err != nil {
+		return fmt.Errorf("read open intents: %w", err)
 	}
 	if !ok {
-		return fmt.Errorf("change %s of rollout %s is open without an intent: the journal is damaged", x.change().ID, x.lane.rollout)
+		return fmt.Errorf("change %s of rollout %s is open without an intent: the journal is damaged", x.change().ID, x.task.Rollout)
 	}
-	x.lane.mu.Lock()
-	delete(x.lane.intents, x.change().ID)
-	x.lane.mu.Unlock()
 	return x.find(ctx, intent)
 }
 
@@ -192,7 +210,7 @@ func (x *execution) find(ctx context.Context, intent Intent) error {
 	if err := clk.Sleep(ctx, settled.Sub(clk.Now())); err != nil {
 		return nil // stays open
 	}
-	if x.change().Class == plan.ClassCreate && intent.Direction == Forward {
+	if x.change().Class != plan.ClassSet && intent.Direction == Forward {
 		return x.findMade(ctx, intent)
 	}
 	w, err := x.again()
@@ -212,6 +230,8 @@ func (x *execution) find(ctx context.Context, intent Intent) error {
 	case class == fleet.ErrGone:
 		return x.settle(ctx, Settlement{Intent: intent.ID, Phase: ChangeConflict, Class: class,
 			Reason: "it no longer exists"})
+	case x.later(class) != nil:
+		return x.later(class) // the intent stays open
 	case err != nil && intent.Direction == Backward:
 		return x.settle(ctx, Settlement{Intent: intent.ID, Phase: ChangeStuck, Wrote: true, Class: class,
 			Reason: err.Error()})
@@ -223,7 +243,7 @@ func (x *execution) find(ctx context.Context, intent Intent) error {
 }
 
 // decide closes an intent by the state that was read.
-func (x *execution) decide(ctx context.Context, intent Intent, w resolved, r inventory.Resource) error {
+func (x *execution) decide(ctx context.Context, intent Intent, w Resolved, r inventory.Resource) error {
 	back := intent.Direction == Backward
 	switch {
 	case back && r.State.Equal(w.Before):
@@ -241,7 +261,7 @@ func (x *execution) decide(ctx context.Context, intent Intent, w resolved, r inv
 			return err
 		}
 		return x.verify(ctx)
-	case r.State.Equal(w.Before) && x.state.Attempt < x.lane.opt.MaxAttempts:
+	case r.State.Equal(w.Before) && x.state.Attempt-x.task.Throttled < x.lane.opt.MaxAttempts:
 		return errors.Join(x.settle(ctx, Settlement{Intent: intent.ID, Phase: ChangePending,
 			Reason: "the write had not taken effect"}), errAgain)
 	case r.State.Equal(w.Before):
@@ -253,9 +273,9 @@ func (x *execution) decide(ctx context.Context, intent Intent, w resolved, r inv
 	}
 }
 
-// findMade settles a create: by its marker, or by sending it again under the same token while the token lives.
+// findMade settles a create or a start: by its marker, or by sending it again under the same token while the token lives.
 func (x *execution) findMade(ctx context.Context, intent Intent) error {
-	c, w := x.change(), x.task.write
+	c, w := x.change(), x.task.Write
 	res, err := x.drv.Find(ctx, kind.Write{Place: c.Ref.Place, ID: c.Ref.ID, Verb: c.Action, Before: w.Before, After: w.After,
 		Params: w.Params, Token: intent.Token, Marker: intent.Token})
 	switch class := fleet.ClassOf(err); {
@@ -271,16 +291,22 @@ func (x *execution) findMade(ctx context.Context, intent Intent) error {
 		return err
 	case class == fleet.ErrConflict:
 		return x.settle(ctx, Settlement{Intent: intent.ID, Phase: ChangeConflict, Class: class, Reason: err.Error()})
+	case x.later(class) != nil:
+		return x.later(class) // the intent stays open
 	case !errors.Is(err, kind.ErrNotFound):
 		return x.settle(ctx, Settlement{Intent: intent.ID, Phase: ChangeFailed, Class: class,
 			Reason: "what was made could not be looked for: " + err.Error()})
 	}
-	r, err := x.drv.Read(ctx, c.Ref.ID)
-	switch {
+	r, err := x.look(ctx)
+	switch class := fleet.ClassOf(err); {
 	case ctx.Err() != nil:
 		return nil
+	case class == fleet.ErrExpired:
+		return err
+	case x.later(class) != nil:
+		return x.later(class)
 	case err != nil:
-		return x.settle(ctx, Settlement{Intent: intent.ID, Phase: ChangeFailed, Class: fleet.ClassOf(err),
+		return x.settle(ctx, Settlement{Intent: intent.ID, Phase: ChangeFailed, Class: class,
 			Reason: err.Error()})
 	case !r.State.Equal(w.Before):
 		return x.settle(ctx, Settlement{Intent: intent.ID, Phase: ChangeConflict, Found: r.State,
@@ -292,9 +318,9 @@ func (x *execution) findMade(ctx context.Context, intent Intent) error {
 	return x.resend(ctx, intent)
 }
 
-// resend makes a create again under its first token. A second unknown outcome leaves the intent open for the next run.
+// resend makes a create again under its first token, which AWS takes for the same one however late it comes. A second unknown outcome leaves the intent open for the next run.
 func (x *execution) resend(ctx context.Context, intent Intent) error {
-	res, err := x.call(ctx, intent, false)
+	res, err := x.call(ctx, intent, false, x.lane.opt.Clock.Now().Add(x.callTime()))
 	switch class := fleet.ClassOf(err); {
 	case err == nil:
 		if err := x.settle(ctx, Settlement{Intent: intent.ID, Phase: ChangeApplied, Wrote: true,

@@ -36,6 +36,8 @@ type world struct {
 	clock  *clock.Manual
 	reader *gates.Reader
 	ec2    *ec2.Client
+	// session is what readers of other options are made with.
+	session func(fleet.Place, bool) *awsx.Session
 }
 
 const image = "ami-0123456789abcdef0"
@@ -69,9 +71,9 @@ func newWorld(t *testing.T, hosts ...string) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	session := func(p fleet.Place, _ bool) *awsx.Session { return edge.Session(p, awsx.Role{}) }
-	w.ec2 = ec2.NewFromConfig(session(here, true).Config())
-	w.reader = gates.New(gates.Options{Session: session})
+	w.session = func(p fleet.Place, _ bool) *awsx.Session { return edge.Session(p, awsx.Role{}) }
+	w.ec2 = ec2.NewFromConfig(w.session(here, true).Config())
+	w.reader = gates.New(gates.Options{Session: w.session})
 	return w
 }
 

@@ -24,6 +24,8 @@ type host struct {
 	state    string // EC2's word; "gone" where EC2 no longer knows it
 	running  bool
 	launched time.Time
+	// since: it was launched from what changed, after the step began, and is not one of the changed themselves.
+	since bool
 	// system and instance are the status checks, in EC2's words; "unknown" where EC2 did not tell.
 	system, instance string
 }
@@ -90,8 +92,8 @@ func (h *hosts) find(ctx context.Context, q engine.GateQuery) ([]*host, error) {
 		if found[id] != nil || aws.ToTime(i.LaunchTime).Before(q.Since) {
 			return
 		}
-		found[id] = &host{ref: fleet.Ref{Place: h.place, Kind: inventory.KindInstance, ID: id}, system: "unknown",
-			instance: "unknown"}
+		found[id] = &host{ref: fleet.Ref{Place: h.place, Kind: inventory.KindInstance, ID: id}, since: true,
+			system: "unknown", instance: "unknown"}
 		found[id].fill(i)
 	}
 	if err := h.filtered(ctx, "tag:"+tagGroup, idsOf(q.Groups), add); err != nil {
@@ -100,7 +102,7 @@ func (h *hosts) find(ctx context.Context, q engine.GateQuery) ([]*host, error) {
 	if err := h.filtered(ctx, "tag:"+tagTemplate, idsOf(q.Templates), add); err != nil {
 		return nil, err
 	}
-	if q.Stage == plan.StageDefaults { // whatever was launched since may have taken the default
+	if q.Stage == plan.StageDefaults && q.Moment != engine.Before { // what was launched since may have taken the default
 		if err := h.list(ctx, nil, add); err != nil {
 			return nil, err
 		}

@@ -62,6 +62,9 @@ type Verb struct {
 	// Checks counts, by action and at most, the AWS calls of one UndoChecker.CheckUndo, which are made once for a stack
 	// and not for each change. Nil where AWS offers no way to ask.
 	Checks map[string]int
+	// DryRun counts, by action and at most, the AWS calls of one DryRunner.DryRun. Nil where AWS offers no dry run of this
+	// write.
+	DryRun map[string]int
 }
 
 // Disruption is what a change does to what runs.

@@ -96,9 +96,9 @@ func TestOwnerByTags(t *testing.T) {
 	}
 }
 
-func TestUndoErrorTellsTheWayOutOfADenial(t *testing.T) {
+func TestDryRunErrorTellsTheWayOutOfADenial(t *testing.T) {
 	for class, out := range map[fleet.ErrorClass]bool{fleet.ErrDenied: true, fleet.ErrTransient: false} {
-		err := kind.UndoError(kind.Errorf(class, place, "ec2:X", "no"), "set back %s", "i-1")
+		err := kind.DryRunError(kind.Errorf(class, place, "ec2:X", "no"), "set back %s", "i-1")
 		if fleet.ClassOf(err) != class || !strings.HasPrefix(err.Error(), "set back i-1 (dry run): ec2:X in ") {
 			t.Errorf("%s: got %v", class, err)
 		}

@@ -38,6 +38,12 @@ type HistoryReader interface {
 	History(ctx context.Context, since time.Time, emit func(inventory.Resource) error) error
 }
 
+// WriteReader is a Driver of a kind whose state cannot be told by its id alone.
+type WriteReader interface {
+	// ReadFor is Read for the write of a change; w.Made are the outputs of the change so far.
+	ReadFor(ctx context.Context, w Write) (inventory.Resource, error)
+}
+
 // UndoChecker is a Driver that can ask AWS, before a write, whether AWS would let the write be undone.
 type UndoChecker interface {
 	// CheckUndo asks, changing nothing, whether AWS would take back w once it is made: w is the forward write. Nil means
@@ -46,9 +52,20 @@ type UndoChecker interface {
 	CheckUndo(ctx context.Context, w Write) error
 }
 
-// UndoError is the error of a CheckUndo whose dry run failed with err: it names what an undo would have to do, and,
-// where that is denied, the way out.
-func UndoError(err error, format string, args ...any) error {
+// DryRunner is a Driver that can ask AWS, by AWS's own DryRun, whether it would take a write. Verb.DryRun says of which
+// verbs.
+type DryRunner interface {
+	// DryRun asks, changing nothing, whether AWS would make w, which is a forward write of a verb with Verb.DryRun: with
+	// the call that Write would make, in all its parameters. The caller has just read the resource. Nil means yes as far as
+	// AWS tells; the service's own rules that its dry run leaves out are read. The class of an error is the one that Write's
+	// would have. Where a value is the output of a change that is not made yet, w.Before and w.After hold what the field is
+	// now, so that they may be equal.
+	DryRun(ctx context.Context, w Write) error
+}
+
+// DryRunError is the error of a dry run that failed with err: it names what was asked for, and, where that is denied, the
+// way out.
+func DryRunError(err error, format string, args ...any) error {
 	what := fmt.Sprintf(format, args...)
 	if fleet.ClassOf(err) == fleet.ErrDenied {
 		return fmt.Errorf("%s (dry run): %w; allow it to the role that writes, in the role's policies and in the "+

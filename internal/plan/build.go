@@ -8,7 +8,6 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/imdsctl/imdsctl/internal/assess"
 	"github.com/imdsctl/imdsctl/internal/fleet"
@@ -27,6 +26,7 @@ type Proposal struct {
 }
 
 // Describe completes a change with what its kind knows: disruption, undo, residue, AWS calls and the inverse by hand.
+// A follow-up is complete as it is, and is not described.
 type Describe func(c *Change) error
 
 // Builder puts a plan together place by place, so that only the plan itself is ever held whole.
@@ -34,7 +34,9 @@ type Builder struct {
 	config   *policy.Config
 	describe Describe
 	plan     *Plan
-	accounts map[int]map[fleet.AccountID]bool // by wave
+	// calendars are those in use. Stacks number them, from 1, in the order in which they came up; Finish orders them anew.
+	calendars []policy.Calendar
+	ramps     [][]policy.Share // by wave of the plan
 }
 
 // NewBuilder starts a plan under a configuration.
@@ -43,18 +45,7 @@ func NewBuilder(config *policy.Config, header Header, describe Describe) *Builde
 	header.Config = config.Digest()
 	header.Rules = rules(config)
 	header.Summary = Summary{Verdicts: map[string]int{}, Calls: map[string]int{}}
-	return &Builder{config: config, describe: describe, plan: &Plan{Header: header}, accounts: map[int]map[fleet.AccountID]bool{}}
-}
-
-func rules(c *policy.Config) Rules {
-	return Rules{
-		MaxInFlight: c.Rollout.MaxInFlight * c.Rollout.Concurrency, MaxStacks: c.Rollout.Concurrency,
-		MaxFailures: c.Rollout.MaxFailures.Stack, MaxFailedStacks: c.Rollout.MaxFailures.Wave,
-		HaltOnFailure: c.Rollout.OnFailure == policy.Halt,
-		MaxRejected:   int64(c.Gates.MaxRejected), StatusChecks: c.Gates.StatusChecks,
-		Heartbeat: c.Gates.Heartbeat != policy.HeartbeatNone, MetricDelay: c.Gates.Delay,
-		GateInterval: max(time.Minute, c.Gates.Delay),
-	}
+	return &Builder{config: config, describe: describe, plan: &Plan{Header: header}}
 }
 
 // Add plans one place: it merges needs, drops what would touch an exempt resource with all that depends on it, chains the
@@ -81,10 +72,6 @@ func (b *Builder) Add(p Proposal) error {
 	if len(changes) == 0 {
 		return nil
 	}
-	if b.accounts[placement.Index] == nil {
-		b.accounts[placement.Index] = map[fleet.AccountID]bool{}
-	}
-	b.accounts[placement.Index][p.Account.ID] = true
 	return b.stack(p, placement, changes, needs)
 }
 
@@ -96,7 +83,7 @@ func (b *Builder) count(p Proposal) {
 		}
 		r := p.Report.Index.Resource(v.Ref)
 		if v.Status == assess.Exempt {
-			e, _, _ := b.config.Exempt(policy.ResourceFacts{Ref: r.Ref, Name: r.Name, Tags: r.Tags}, b.plan.Header.Created)
+			e, _, _ := b.config.Exempt(facts(r), b.plan.Header.Created)
 			b.plan.Exempt = append(b.plan.Exempt, Exempt{Ref: r.Ref, Name: r.Name, Owner: e.Owner, Reason: e.Reason, Expires: e.Expires.String()})
 		}
 	}
@@ -239,19 +226,12 @@ func support(report *assess.Report, n *Need) (Evidence, string) {
 // Finish orders stacks and changes, fills in waves and sums, and gives the plan. Its digest is set when it is written.
 func (b *Builder) Finish() *Plan {
 	p := b.plan
-	renumber := map[int]int{}
-	for i, w := range b.config.Waves {
-		if accounts := b.accounts[i]; len(accounts) > 0 {
-			renumber[i] = len(p.Header.Waves)
-			p.Header.Waves = append(p.Header.Waves, Wave{Name: w.Name, Accounts: slices.Sorted(maps.Keys(accounts)), Approval: w.Approval})
-		}
-	}
-	for i := range p.Stacks {
-		p.Stacks[i].Wave = renumber[p.Stacks[i].Wave]
-	}
+	b.waves()
 	slices.SortFunc(p.Stacks, func(x, y Stack) int {
 		return cmp.Or(cmp.Compare(x.Wave, y.Wave), x.Place.Compare(y.Place), cmp.Compare(x.Name, y.Name), cmp.Compare(x.ID, y.ID))
 	})
+	b.rings()
+	b.orderCalendars()
 	position := make(map[string]int, len(p.Stacks))
 	for i, s := range p.Stacks {
 		position[s.ID] = i
@@ -264,13 +244,49 @@ func (b *Builder) Finish() *Plan {
 	p.Manuals = slices.Compact(p.Manuals)
 	slices.SortFunc(p.Exempt, func(x, y Exempt) int { return x.Ref.Compare(y.Ref) })
 	s := &p.Header.Summary
-	s.Changes, s.Stacks, s.Manuals, s.Exempt = len(p.Changes), len(p.Stacks), len(p.Manuals), len(p.Exempt)
+	s.Changes, s.Stacks, s.Manuals, s.Exempt = 0, len(p.Stacks), len(p.Manuals), len(p.Exempt)
 	for i := range p.Changes {
+		if p.Changes[i].Ref.Kind == KindFollowUp {
+			s.FollowUps++
+		} else {
+			s.Changes++
+		}
 		for action, n := range p.Changes[i].Calls {
 			s.Calls[action] += n
 		}
 	}
 	return p
+}
+
+// waves numbers the waves that have something to do. imdsctl's own hosts wait for all other stacks, so they and what
+// follows them belong to the last wave.
+func (b *Builder) waves() {
+	p := b.plan
+	accounts, last := map[int]map[fleet.AccountID]bool{}, 0
+	for _, s := range p.Stacks {
+		last = max(last, s.Wave)
+	}
+	for i := range p.Stacks {
+		s := &p.Stacks[i]
+		if s.Last {
+			s.Wave = last
+		}
+		if accounts[s.Wave] == nil {
+			accounts[s.Wave] = map[fleet.AccountID]bool{}
+		}
+		accounts[s.Wave][s.Place.Account] = true
+	}
+	renumber := map[int]int{}
+	for i, w := range b.config.Waves {
+		if len(accounts[i]) > 0 {
+			renumber[i] = len(p.Header.Waves)
+			b.ramps = append(b.ramps, b.config.RampOf(i))
+			p.Header.Waves = append(p.Header.Waves, Wave{Name: w.Name, Accounts: slices.Sorted(maps.Keys(accounts[i])), Approval: w.Approval})
+		}
+	}
+	for i := range p.Stacks {
+		p.Stacks[i].Wave = renumber[p.Stacks[i].Wave]
+	}
 }
 
 func stackID(place fleet.Place, keys []string) string {

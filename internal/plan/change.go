@@ -25,7 +25,13 @@ const (
 	ClassCreate Class = "create"
 	// ClassStart starts something that AWS accepts at once and completes later.
 	ClassStart Class = "start"
+	// ClassManual is done by a person, who says so. Nothing is written by imdsctl.
+	ClassManual Class = "manual"
 )
+
+// KindFollowUp is the kind of the changes that are follow-ups of others: the restart of a resource's clients, say. They
+// belong to the step of the change they follow, need it, and are never put back.
+const KindFollowUp = "follow-up"
 
 // Stage separates failure modes within a stack: all changes of a stage settle before the next stage begins.
 type Stage string

@@ -169,6 +169,11 @@ func (p *Plan) take(raw []byte) error {
 
 // check makes sure that the graph holds together: every stack, step, needed change and reference exists and comes before.
 func (p *Plan) check() error {
+	for i, c := range p.Header.Calendars {
+		if err := c.Check(); err != nil {
+			return fmt.Errorf("calendar %d: %w", i+1, err)
+		}
+	}
 	stacks := make(map[string]*Stack, len(p.Stacks))
 	for i := range p.Stacks {
 		s := &p.Stacks[i]
@@ -180,6 +185,17 @@ func (p *Plan) check() error {
 		}
 		if len(s.Steps) == 0 {
 			return fmt.Errorf("stack %s has no step", s.ID)
+		}
+		if s.Ring < 0 || s.Ring >= len(p.Stacks) {
+			return fmt.Errorf("stack %s is in ring %d of %d stacks", s.ID, s.Ring, len(p.Stacks))
+		}
+		if s.Calendar < 0 || s.Calendar > len(p.Header.Calendars) {
+			return fmt.Errorf("stack %s names calendar %d of %d", s.ID, s.Calendar, len(p.Header.Calendars))
+		}
+		for _, g := range s.Gates {
+			if g < 0 || g >= len(p.Header.Rules.Gates) {
+				return fmt.Errorf("stack %s names gate %d of %d", s.ID, g, len(p.Header.Rules.Gates))
+			}
 		}
 		stacks[s.ID] = s
 	}

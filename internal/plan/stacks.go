@@ -1,10 +1,8 @@
 package plan
 
 import (
-	"cmp"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/imdsctl/imdsctl/internal/fleet"
 	"github.com/imdsctl/imdsctl/internal/inventory"
@@ -32,15 +30,27 @@ func (b *Builder) stack(p Proposal, placement policy.Placement, changes []*Chang
 		root := joined.find(keyOf[i])
 		groups[root] = append(groups[root], i)
 	}
+	calendar, err := b.calendar(p, placement)
+	if err != nil {
+		return err
+	}
 	first := len(b.plan.Stacks)
 	keysOf := joined.sets()
 	var ids, defaults []string
+	var followUps []*Change
 	for root, members := range groups {
-		s := Stack{Wave: placement.Index, Place: p.Report.Place, Criticality: placement.Criticality}
+		s := Stack{Wave: placement.Index, Place: p.Report.Place, Criticality: placement.Criticality, Calendar: calendar}
 		s.ID, s.Name = stackID(s.Place, keysOf[root]), stackName(keysOf[root])
 		s.Last = slices.ContainsFunc(members, func(i int) bool { return b.config.OwnHost(changes[i].Ref.ID) })
 		slices.Sort(members)
-		b.steps(&s, p, placement, changes, needs, members)
+		facts := stackFacts(p.Report.Index, placement.Criticality, changes, needs, members)
+		s.Gates = b.gates(facts)
+		b.steps(&s, p, b.config.PaceOf(facts), changes, needs, members)
+		more, err := b.followUps(&s, p.Report.Index, changes, needs, members)
+		if err != nil {
+			return err
+		}
+		followUps = append(followUps, more...)
 		if needs[members[0]].Stage == StageDefaults {
 			defaults = append(defaults, s.ID)
 		} else {
@@ -52,12 +62,36 @@ func (b *Builder) stack(p Proposal, placement policy.Placement, changes []*Chang
 	for i := first; i < len(b.plan.Stacks); i++ {
 		if slices.Contains(defaults, b.plan.Stacks[i].ID) {
 			b.plan.Stacks[i].After = ids
+			// What follows one of imdsctl's own hosts comes as late as that does.
+			b.plan.Stacks[i].Last = slices.ContainsFunc(b.plan.Stacks[first:], func(s Stack) bool { return s.Last })
 		}
 	}
 	for _, c := range changes {
 		b.plan.Changes = append(b.plan.Changes, *c)
 	}
+	for _, c := range followUps {
+		b.plan.Changes = append(b.plan.Changes, *c)
+	}
 	return nil
+}
+
+// stackFacts is what the configuration looks at of a stack: the resources its changes write and those they are for.
+func stackFacts(ix *inventory.Index, c policy.Criticality, changes []*Change, needs []*Need, members []int) policy.StackFacts {
+	out := policy.StackFacts{Criticality: c}
+	seen := map[fleet.Ref]bool{}
+	for _, i := range members {
+		for _, ref := range append([]fleet.Ref{changes[i].Ref}, needs[i].For...) {
+			if r := ix.Resource(ref); r != nil && !seen[ref] {
+				seen[ref] = true
+				out.Resources = append(out.Resources, facts(r))
+			}
+		}
+	}
+	return out
+}
+
+func facts(r *inventory.Resource) policy.ResourceFacts {
+	return policy.ResourceFacts{Ref: r.Ref, Name: r.Name, Tags: r.Tags}
 }
 
 // home is the stack key a change belongs to by itself.
@@ -77,83 +111,8 @@ func (b *Builder) groupKey(ix *inventory.Index, ref fleet.Ref) string {
 	if l, ok := r.Link(inventory.MemberOf); ok {
 		return l.To.Kind + "/" + l.To.ID
 	}
-	key, _ := b.config.Stack.KeyOf(policy.ResourceFacts{Ref: r.Ref, Name: r.Name, Tags: r.Tags})
+	key, _ := b.config.Stack.KeyOf(facts(r))
 	return key
-}
-
-// steps cuts a stack's changes into steps: hop limits, the canary, the rest of the fleet, what future launches are told.
-func (b *Builder) steps(s *Stack, p Proposal, placement policy.Placement, changes []*Change, needs []*Need, members []int) {
-	canaries := b.canaries(p.Report.Index, changes, needs, members)
-	for _, stage := range Stages() {
-		var canary, rest []int
-		for _, i := range members {
-			switch {
-			case needs[i].Stage != stage:
-			case canaries[i]:
-				canary = append(canary, i)
-			default:
-				rest = append(rest, i)
-			}
-		}
-		for _, step := range []struct {
-			name    string
-			members []int
-		}{{"canary", canary}, {string(stage), rest}} {
-			if len(step.members) == 0 {
-				continue
-			}
-			for _, i := range step.members {
-				changes[i].Stack, changes[i].Step, changes[i].Canary = s.ID, len(s.Steps), step.name == "canary"
-			}
-			s.Steps = append(s.Steps, Step{Name: step.name, Stage: stage, Changes: len(step.members),
-				Bake: b.bake(stage, p, placement)})
-		}
-	}
-}
-
-// bake is how long a step is watched: as the account's criticality asks, but a default in a place where nothing runs, and so
-// nothing can show anything, only as long as a gate needs to see a first launch.
-func (b *Builder) bake(stage Stage, p Proposal, placement policy.Placement) time.Duration {
-	shortest := shortestBake(b.plan.Header.Rules)
-	if stage == StageDefaults && !p.Report.Index.Any(inventory.StatusRunning) {
-		return shortest
-	}
-	return max(b.config.Bake.For(placement.Criticality), shortest)
-}
-
-// shortestBake is the least time in which a gate can tell anything: one reading after the metric's delay, and where a
-// heartbeat is asked for, a whole period of basic monitoring (five minutes) that began after the change.
-// https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/manage-detailed-monitoring.html
-func shortestBake(r Rules) time.Duration {
-	if r.Heartbeat {
-		return r.MetricDelay + max(r.GateInterval, 2*5*time.Minute)
-	}
-	return r.MetricDelay + r.GateInterval
-}
-
-// canaries picks the first running instances of the stack, by id, but never a host of imdsctl's own while there is another.
-func (b *Builder) canaries(ix *inventory.Index, changes []*Change, needs []*Need, members []int) map[int]bool {
-	var candidates []int
-	for _, i := range members {
-		r := ix.Resource(changes[i].Ref)
-		if needs[i].Stage == StageFleet && r.Ref.Kind == inventory.KindInstance && r.Status == inventory.StatusRunning {
-			candidates = append(candidates, i)
-		}
-	}
-	slices.SortFunc(candidates, func(x, y int) int {
-		own := func(i int) int {
-			if b.config.OwnHost(changes[i].Ref.ID) {
-				return 1
-			}
-			return 0
-		}
-		return cmp.Or(cmp.Compare(own(x), own(y)), changes[x].Ref.Compare(changes[y].Ref))
-	})
-	out := map[int]bool{}
-	for _, i := range candidates[:min(len(candidates), max(1, b.config.Rollout.Canary))] {
-		out[i] = true
-	}
-	return out
 }
 
 // stackName is what people read: the names of what the stack holds, groups first.

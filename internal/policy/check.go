@@ -17,7 +17,10 @@ func (c *Config) check(d *decoder) {
 	c.checkRegions(d)
 	c.checkWaves(d)
 	c.checkEvidence(d)
-	c.checkBake(d)
+	c.checkWindows(d)
+	c.checkFreezes(d)
+	c.checkGates(d)
+	c.checkFollowUps(d)
 }
 
 func (c *Config) checkAccounts(d *decoder) {
@@ -168,23 +171,5 @@ func (c *Config) checkEvidence(d *decoder) {
 			fmt.Sprintf("evidence.window %s is longer than the %s that CloudWatch keeps datapoints of %s",
 				showDuration(e.Window), showDuration(fine), showDuration(e.Period)), "Shorten the window, or set "+
 				"`period: 1h`.")
-	}
-}
-
-func (c *Config) checkBake(d *decoder) {
-	if d.broken("gates.delay") {
-		return
-	}
-	for _, k := range Criticalities() {
-		path := "bake." + string(k)
-		if bake := c.Bake.For(k); bake < c.Gates.Delay && !d.broken(path) {
-			at := path
-			if d.at[path] == nil {
-				at = "gates.delay"
-			}
-			d.problemAt(at,
-				fmt.Sprintf("%s is %s, shorter than the gates.delay of %s: the gate would close before its metric arrives",
-					path, showDuration(bake), showDuration(c.Gates.Delay)), "Bake for longer, or lower `gates.delay`.")
-		}
 	}
 }

@@ -46,10 +46,11 @@ func TestDefaultIsSafe(t *testing.T) {
 	if c.Evidence != (Evidence{14 * day, time.Hour, 0.95, true}) {
 		t.Errorf("evidence = %+v", c.Evidence)
 	}
-	if c.Gates != (Gates{0, true, HeartbeatCPU, 5 * time.Minute}) {
-		t.Errorf("gates = %+v", c.Gates)
+	if g := c.Gates; g.MaxRejected != 0 || !g.StatusChecks || g.Heartbeat != HeartbeatCPU || !g.GroupHealth || !g.TargetHealth ||
+		g.Every() != 5*time.Minute || g.Patience != 30*time.Minute {
+		t.Errorf("gates = %+v", g)
 	}
-	if c.Rollout.Canary != 1 || c.Rollout.MaxFailures != (FailureBudget{}) || c.Rollout.OnFailure != Halt {
+	if fmt.Sprint(c.Rollout.Steps, c.Rollout.Ramp) != "[1 100%] [100%]" || c.Rollout.MaxFailures != (FailureBudget{}) || c.Rollout.OnFailure != Halt {
 		t.Errorf("rollout = %+v", c.Rollout)
 	}
 	if c.HopLimit.Default != KeepHopLimit || len(c.Waves) != 4 {
@@ -67,7 +68,7 @@ func TestParseReadsTheExample(t *testing.T) {
 		t.Errorf("account = %+v", a)
 	}
 	if e := c.Exceptions[0]; e.Owner != "network@example.com" || e.Expires.String() != "2027-06-30" ||
-		e.Where != "imdsctl.yaml:59:5" || e.ExpiresAt != "imdsctl.yaml:62:14" {
+		e.Where != "imdsctl.yaml:60:5" || e.ExpiresAt != "imdsctl.yaml:63:14" {
 		t.Errorf("exception = %+v", e)
 	}
 	if c.Bake.Critical != day || c.HopLimit.Rules[0].Value != 2 ||

@@ -1,6 +1,7 @@
 // Package policy is the configuration of imdsctl, the file imdsctl.yaml, as pure data and decisions: which accounts
 // and regions belong to the migration, how critical each account is, in which wave it goes, which hop limit a resource
-// gets, what is exempt and until when, what a gate asks for and how long a step bakes.
+// gets, what is exempt and until when, in which portions and at which hours changes are made, what a gate asks for, how
+// long a step bakes and what follows a change.
 //
 // It owns the file's format. One table (table.go) names every key with its type, default and meaning, and drives the
 // parser, the published JSON schema and the reference in docs/configuration.md. The package may not read files, call
@@ -12,6 +13,7 @@
 package policy
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -38,6 +40,9 @@ type Config struct {
 	Gates      Gates
 	Bake       Bake
 	Rollout    Rollout
+	Windows    []WindowRule
+	Freezes    []FreezeRule
+	FollowUps  []FollowUp
 	Stack      Stack
 	Targets    Targets
 	// OwnHosts are the ids of the instances imdsctl runs on.
@@ -132,7 +137,9 @@ type Wave struct {
 	Accounts []fleet.AccountID
 	// Approval asks a person to approve the wave before it starts.
 	Approval bool
-	Where    string
+	// Ramp is as in Rollout, for this wave; empty for that of the rollout.
+	Ramp  []Share
+	Where string
 }
 
 // Evidence says how much observation a verdict of "ready" needs.
@@ -183,7 +190,7 @@ type Override struct {
 	Where  string
 }
 
-// Gates say what must hold after a step before the next may start.
+// Gates say what must hold before, during and after a step.
 type Gates struct {
 	// MaxRejected is the highest sum of MetadataNoTokenRejected that passes.
 	MaxRejected int
@@ -192,7 +199,59 @@ type Gates struct {
 	Heartbeat    Heartbeat
 	// Delay is how long CloudWatch takes to show a datapoint.
 	Delay time.Duration
+	// GroupHealth asks that Auto Scaling groups have their desired capacity in service and healthy; TargetHealth that
+	// instances are healthy in the target groups they are registered with.
+	GroupHealth, TargetHealth bool
+	// Patience is how long a failing gate may hold a stack back that has not begun, before the stack fails.
+	Patience time.Duration
+	// Interval is how often gates are read; 0 for Delay, and at least a minute. See Every.
+	Interval time.Duration
+	Alarms   []AlarmGate
+	Commands []CommandGate
+	Webhooks []WebhookGate
 }
+
+// Every is how often gates are read.
+func (g Gates) Every() time.Duration {
+	if g.Interval > 0 {
+		return g.Interval
+	}
+	return max(time.Minute, g.Delay)
+}
+
+// AlarmGate asks that CloudWatch alarms of the stack's account and region exist and are not in the state ALARM.
+type AlarmGate struct {
+	Name   string
+	Match  StackMatch
+	Alarms []string
+	Where  string
+}
+
+// CommandGate runs a program of the machine that reads gates. It passes with exit code 0.
+type CommandGate struct {
+	Name  string
+	Match StackMatch
+	// Run is the program with its arguments. No shell reads it.
+	Run []string
+	// Timeout is 0 for DefaultGateTimeout.
+	Timeout time.Duration
+	Where   string
+}
+
+// WebhookGate asks an HTTP endpoint, with a signed request.
+type WebhookGate struct {
+	Name  string
+	Match StackMatch
+	URL   string
+	// SecretEnv names the environment variable that holds the key of the signature.
+	SecretEnv string
+	// Timeout is 0 for DefaultGateTimeout.
+	Timeout time.Duration
+	Where   string
+}
+
+// DefaultGateTimeout is how long a command or a webhook may take to answer, where the file does not say.
+const DefaultGateTimeout = time.Minute
 
 // Heartbeat is the metric whose freshness tells "no rejected call" from "no metrics at all".
 type Heartbeat string
@@ -217,22 +276,89 @@ const (
 	Continue FailureMode = "continue"
 )
 
-// Rollout says how fast changes are made and how many failures are borne.
+// Rollout says in which portions and how fast changes are made, and how many failures are borne.
 type Rollout struct {
-	// Canary is the number of instances of a stack that are changed and watched before the others.
-	Canary int
-	// MaxInFlight is the number of changes of one stack that may be open at a time.
-	MaxInFlight int
-	// Concurrency is the number of stacks of a wave that run at a time.
-	Concurrency int
-	MaxFailures FailureBudget
-	OnFailure   FailureMode
+	// Steps are the shares of a stack's hop-limit and fleet changes after which it is watched before it goes on; the last is
+	// all. Never empty.
+	Steps []Share
+	// Stages have steps of their own where they say so.
+	Stages Stages
+	// Overrides are for some stacks; the first that matches decides.
+	Overrides []PaceRule
+	// Ramp are the shares of a wave's stacks that may have started before all of them have ended; the last is all. Never
+	// empty.
+	Ramp []Share
+	// MaxInFlight is the number of changes that may be open at a time in all, MaxInFlightAccount in one account.
+	MaxInFlight, MaxInFlightAccount int
+	// Concurrency is the number of stacks that may run at a time in all, ConcurrencyAccount in one account.
+	Concurrency, ConcurrencyAccount int
+	MaxFailures                     FailureBudget
+	OnFailure                       FailureMode
 }
 
-// FailureBudget is the number of failures that are borne without halting.
+// Stages are the steps of each stage that a stack goes through, where they differ.
+type Stages struct{ HopLimit, Fleet, Launch, Defaults StageSteps }
+
+// StageSteps are the steps of one stage; none for those of the rollout.
+type StageSteps struct{ Steps []Share }
+
+// PaceRule gives the stacks it matches steps, a bake time, or both.
+type PaceRule struct {
+	Match  StackMatch
+	Steps  []Share
+	Stages Stages
+	// Bake is 0 for that of the account's criticality.
+	Bake  time.Duration
+	Where string
+}
+
+// FailureBudget is the number of failures that are borne.
 type FailureBudget struct {
-	// Stack counts failed changes in one stack; Wave counts failed stacks in one wave.
+	// Stack counts failed and conflicting changes in one step, Wave failed stacks since a person last resumed.
 	Stack, Wave int
+	// Account is the number of failed stacks at which an account's other stacks are skipped, Total that at which the rollout
+	// halts; 0 is no such bound.
+	Account, Total int
+}
+
+// WindowRule is a maintenance window for the places it matches.
+type WindowRule struct {
+	Match  PlaceMatch
+	Window Window
+	Where  string
+}
+
+// FreezeRule is a freeze for the places it matches.
+type FreezeRule struct {
+	Match  PlaceMatch
+	Freeze Freeze
+	Where  string
+}
+
+// FollowUp is what is done to a resource after its setting was changed, such as the restart of its clients. Exactly one
+// of Manual, SSM and Command is set.
+type FollowUp struct {
+	Name  string
+	Match Match
+	// Kinds are the kinds of resources it is for. Never empty.
+	Kinds []Glob
+	// Manual is what a person is asked to do.
+	Manual string
+	SSM    SSMCommand
+	// Command is a program with its arguments, run where imdsctl runs. No shell reads it.
+	Command []string
+	// Timeout is how long SSM or the command may take; 0 for DefaultFollowUpTimeout.
+	Timeout time.Duration
+	Where   string
+}
+
+// DefaultFollowUpTimeout is how long a follow-up may take, where the file does not say.
+const DefaultFollowUpTimeout = 10 * time.Minute
+
+// SSMCommand is a document that AWS Systems Manager runs on an instance.
+type SSMCommand struct {
+	Document   string
+	Parameters map[string][]string
 }
 
 // Stack says how instances without an Auto Scaling group are grouped into stacks.
@@ -316,12 +442,14 @@ func written() *Config {
 		Organization: Organization{Role: Role{SessionName: "imdsctl", Duration: time.Hour}},
 		Criticality:  CriticalityPolicy{Default: Medium},
 		Evidence:     Evidence{Window: 14 * day, Period: time.Hour, MinCoverage: 0.95, RequireBoot: true},
-		Gates:        Gates{StatusChecks: true, Heartbeat: HeartbeatCPU, Delay: 5 * time.Minute},
-		Bake:         Bake{Low: 30 * time.Minute, Medium: 2 * time.Hour, High: 6 * time.Hour, Critical: 24 * time.Hour},
-		Rollout:      Rollout{Canary: 1, MaxInFlight: 20, Concurrency: 10, OnFailure: Halt},
-		Stack:        Stack{CloudFormation: true},
-		Targets:      Targets{Instances: true, Templates: true, AccountDefaults: true},
-		Limits:       Limits{Safety: 0.5},
+		Gates: Gates{StatusChecks: true, Heartbeat: HeartbeatCPU, Delay: 5 * time.Minute, GroupHealth: true,
+			TargetHealth: true, Patience: 30 * time.Minute},
+		Bake: Bake{Low: 30 * time.Minute, Medium: 2 * time.Hour, High: 6 * time.Hour, Critical: 24 * time.Hour},
+		Rollout: Rollout{Steps: []Share{{Count: 1}, {Percent: 100}}, Ramp: everything(), MaxInFlight: 100, MaxInFlightAccount: 20,
+			Concurrency: 50, ConcurrencyAccount: 5, OnFailure: Halt},
+		Stack:   Stack{CloudFormation: true},
+		Targets: Targets{Instances: true, Templates: true, AccountDefaults: true},
+		Limits:  Limits{Safety: 0.5},
 	}
 }
 
@@ -349,6 +477,17 @@ func (c *Config) complete() {
 	if len(c.Waves) == 0 {
 		for _, k := range Criticalities() {
 			c.Waves = append(c.Waves, Wave{Name: string(k), Criticality: []Criticality{k}})
+		}
+	}
+	for i := range c.Windows {
+		c.Windows[i].Window.Zone = cmp.Or(c.Windows[i].Window.Zone, "UTC")
+	}
+	for i := range c.Freezes {
+		c.Freezes[i].Freeze.Zone = cmp.Or(c.Freezes[i].Freeze.Zone, "UTC")
+	}
+	for i := range c.FollowUps {
+		if len(c.FollowUps[i].Kinds) == 0 {
+			c.FollowUps[i].Kinds = []Glob{kindInstance}
 		}
 	}
 }

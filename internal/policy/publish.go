@@ -47,7 +47,8 @@ version: 1
 
 An unknown key, a key given twice, a wrong type or a bad value stops every command before it does anything, with the
 position, the reason and what to do; all problems are reported at once. An exception that has expired is a warning. YAML
-anchors, aliases and merge keys are not accepted, so that a reviewer reads at each line what holds there.
+anchors, aliases and merge keys are not accepted, so that a reviewer reads at each line what holds there. No secret belongs
+in the file: its digest and parts of it go into plans and the journal.
 
 - A **duration** is written with the units d, h, m and s: ` + "`14d`, `36h`, `1h30m`" + `.
 - A **pattern** is compared with the whole text, upper and lower case told apart: ` + "`*`" + ` stands for any
@@ -78,6 +79,9 @@ func Reference() string {
 	for _, s := range []struct{ name, doc string }{
 		{"match", "Selects resources. At least one key; every key that is there must hold."},
 		{"account-match", "Selects accounts. At least one key; every key that is there must hold."},
+		{"stack-match", "Selects stacks. At least one key; every key that is there must hold. The keys about resources must all " +
+			"hold for one resource of the stack: an instance, a group or a launch template that it changes."},
+		{"place-match", "Selects accounts and regions. At least one key; every key that is there must hold."},
 		{"bucket", "A token bucket."},
 	} {
 		fmt.Fprintf(&b, "\n## %s\n\n%s\n", s.name, s.doc)

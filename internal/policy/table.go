@@ -1,7 +1,6 @@
 package policy
 
 import (
-	"math"
 	"time"
 
 	"github.com/imdsctl/imdsctl/internal/fleet"
@@ -47,12 +46,29 @@ func root(c *Config) object {
 			doc: "A person's decision to require IMDSv2 although IMDSv1 calls were seen, or cannot be " +
 				"seen. Recorded in plan and journal."},
 		{key: "gates", value: object{fields: gateFields(&c.Gates)},
-			doc: "What must hold after each step before the next one starts."},
+			doc: "What must hold before a stack's first change, while a step is made, and after it until its bake is over. A " +
+				"gate that cannot be read has failed. Gates before the first change hold a stack back; later ones roll back what " +
+				"the step changed."},
 		{key: "bake", value: object{fields: bakeFields(&c.Bake)},
-			doc: "How long each step is watched, by the criticality of its account. Credentials live " +
-				"for about six hours, so a break can show that late. At least `gates.delay`."},
+			doc: "How long the behaviour of each step is watched, by the criticality of its account. The metric arrives late, so " +
+				"`gates.delay` comes on top, and no bake is too short for one reading of the gates. Credentials live for about six " +
+				"hours, so a break can show that late: a plan warns of accounts of high and critical criticality that are watched " +
+				"for less."},
 		{key: "rollout", value: object{fields: rolloutFields(&c.Rollout)},
-			doc: "How fast changes are made, and how many failures are borne."},
+			doc: "In which portions and how fast changes are made, and how many failures are borne."},
+		{key: "windows",
+			value: objects[WindowRule]{&c.Windows, windowFields, func(r *WindowRule) *string { return &r.Where }},
+			doc: "Maintenance windows. Changes in an account and region start while one of the windows that match it is open; " +
+				"where none matches, at any time. A rollback never waits. Windows go by the clocks of their time zone: what lies " +
+				"in an hour that the clocks skip does not happen, what lies in one they show twice happens twice."},
+		{key: "freezes",
+			value: objects[FreezeRule]{&c.Freezes, freezeFields, func(r *FreezeRule) *string { return &r.Where }},
+			doc:   "Days on which no change starts, whatever the windows say. A rollback never waits."},
+		{key: "follow_ups",
+			value: objects[FollowUp]{&c.FollowUps, followUpFields, func(f *FollowUp) *string { return &f.Where }},
+			doc: "What is done to a running instance after it was made to require IMDSv2, such as the restart of its clients. The " +
+				"step stays open until it is done. Every follow-up that matches is done; each is exactly one of `manual`, `ssm` and " +
+				"`command`. It stands in the plan with all it says, so write no secret here."},
 		{key: "stack", value: object{fields: stackFields(&c.Stack)},
 			doc: "How instances are grouped into stacks. An Auto Scaling group with its launch " +
 				"template is always one; this is for instances without a group, which otherwise go " +
@@ -165,7 +181,9 @@ func waveFields(w *Wave) []field {
 		{key: "accounts", value: many(&w.Accounts, accountID()),
 			doc: "Accounts this wave takes whatever their criticality."},
 		{key: "approval", value: one(&w.Approval, boolean()),
-			doc: "Ask a person to approve the wave before it starts."},
+			doc: "Ask a person to approve the wave before it starts: it stays closed until `imdsctl rollout approve ROLLOUT " +
+				"--wave NAME`."},
+		{key: "ramp", value: shares{&w.Ramp}, doc: "As `rollout.ramp`, for this wave.", computed: "that of `rollout.ramp`"},
 	}
 }
 
@@ -249,21 +267,6 @@ func overrideFields(o *Override) []field {
 	}
 }
 
-func gateFields(g *Gates) []field {
-	return []field{
-		{key: "max_rejected", value: one(&g.MaxRejected, integer(0, math.MaxInt32)),
-			doc: "Highest sum of `MetadataNoTokenRejected`, the IMDSv1 calls that were refused, with " +
-				"which a step passes."},
-		{key: "status_checks", value: one(&g.StatusChecks, boolean()),
-			doc: "Ask for passing instance status checks."},
-		{key: "heartbeat", value: one(&g.Heartbeat, enum(HeartbeatCPU, HeartbeatNone)),
-			doc: "Metric that must be fresh before a missing `MetadataNoTokenRejected` counts as none: " +
-				"`CPUUtilization`, or `none` for stand-ins for AWS that lack it."},
-		{key: "delay", value: one(&g.Delay, duration(0, day)),
-			doc: "How long CloudWatch takes to show a datapoint."},
-	}
-}
-
 func bakeFields(b *Bake) []field {
 	span := duration(0, 30*day)
 	return []field{
@@ -271,27 +274,6 @@ func bakeFields(b *Bake) []field {
 		{key: "medium", value: one(&b.Medium, span), doc: "In accounts of medium criticality."},
 		{key: "high", value: one(&b.High, span), doc: "In accounts of high criticality."},
 		{key: "critical", value: one(&b.Critical, span), doc: "In critical accounts."},
-	}
-}
-
-func rolloutFields(r *Rollout) []field {
-	return []field{
-		{key: "canary", value: one(&r.Canary, integer(1, 1000)),
-			doc: "Instances of a stack that are changed and watched before the others."},
-		{key: "max_in_flight", value: one(&r.MaxInFlight, integer(1, 10000)),
-			doc: "Changes of one stack that may be open at a time."},
-		{key: "concurrency", value: one(&r.Concurrency, integer(1, 10000)),
-			doc: "Stacks of a wave that run at a time."},
-		{key: "max_failures", value: object{fields: []field{
-			{key: "stack", value: one(&r.MaxFailures.Stack, integer(0, 10000)),
-				doc: "Failed changes in a stack that are borne before the stack fails and is rolled back."},
-			{key: "wave", value: one(&r.MaxFailures.Wave, integer(0, 10000)),
-				doc: "Failed stacks in a wave that are borne before `on_failure` applies."},
-		}}, doc: "Failures that are borne. Every failed change is rolled back all the same."},
-		{key: "on_failure", value: one(&r.OnFailure, enum(Halt, Continue)),
-			doc: "Once a wave's budget is spent: `halt` starts no further stack, and those already " +
-				"running finish; `continue` goes on with the wave's other stacks, and halts before " +
-				"the next wave."},
 	}
 }
 
@@ -346,7 +328,7 @@ func period() element[time.Duration] {
 		case "1h":
 			return time.Hour, nil
 		}
-		return 0, &fault{"is neither 5m nor 1h", "Write 5m or 1h."}
+		return 0, &fault{what: "is neither 5m nor 1h", remedy: "Write 5m or 1h."}
 	}
 	e.sch = map[string]any{"type": "string", "enum": []any{"5m", "1h"}}
 	return e

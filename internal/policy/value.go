@@ -49,7 +49,11 @@ type element[T comparable] struct {
 }
 
 // fault is why a text is not a value: "has no unit", and what to do.
-type fault struct{ what, remedy string }
+type fault struct {
+	what, remedy string
+	// secret keeps the text out of the message.
+	secret bool
+}
 
 const (
 	tagString = "!!str"
@@ -70,11 +74,13 @@ func (e element[T]) read(d *decoder, n *yaml.Node, path string) (v T, ok bool) {
 	if bad == nil && e.check != nil {
 		bad = e.check(d, v)
 	}
-	if bad != nil {
+	switch {
+	case bad != nil && bad.secret:
+		d.problem(n, path, path+" "+bad.what, bad.remedy)
+	case bad != nil:
 		d.problem(n, path, fmt.Sprintf("%s is %s, which %s", path, quote(n.Value), bad.what), bad.remedy)
-		return v, false
 	}
-	return v, true
+	return v, bad == nil
 }
 
 // remedyFor says what to do about a node of the wrong type, "" where there is nothing to say beyond the type.
@@ -111,10 +117,15 @@ type list[T comparable] struct {
 	target *[]T
 	el     element[T]
 	lone   bool
+	// repeats lets an item come again.
+	repeats bool
 }
 
-func many[T comparable](target *[]T, el element[T]) value      { return list[T]{target, el, false} }
-func oneOrMany[T comparable](target *[]T, el element[T]) value { return list[T]{target, el, true} }
+func many[T comparable](target *[]T, el element[T]) value { return list[T]{target: target, el: el} }
+
+func oneOrMany[T comparable](target *[]T, el element[T]) value {
+	return list[T]{target: target, el: el, lone: true}
+}
 
 func (l list[T]) read(d *decoder, n *yaml.Node, path string) {
 	if l.lone && n.Kind == yaml.ScalarNode && n.ShortTag() != tagNull {
@@ -124,17 +135,17 @@ func (l list[T]) read(d *decoder, n *yaml.Node, path string) {
 		}
 		return
 	}
-	*l.target = readItems(d, n, path, l.el, l.lone)
+	*l.target = l.items(d, n, path)
 }
 
-func readItems[T comparable](d *decoder, n *yaml.Node, path string, el element[T], nonempty bool) []T {
+func (l list[T]) items(d *decoder, n *yaml.Node, path string) []T {
 	if n.Kind != yaml.SequenceNode {
-		if n.ShortTag() != tagNull || nonempty {
-			d.wrongType(n, path, "a list of "+el.many, "")
+		if n.ShortTag() != tagNull || l.lone {
+			d.wrongType(n, path, "a list of "+l.el.many, "")
 		}
 		return nil
 	}
-	if nonempty && len(n.Content) == 0 {
+	if l.lone && len(n.Content) == 0 {
 		d.problem(n, path, path+" is an empty list, which matches nothing",
 			"Name at least one value, or remove the key.")
 	}
@@ -142,8 +153,8 @@ func readItems[T comparable](d *decoder, n *yaml.Node, path string, el element[T
 	for i, item := range n.Content {
 		at := fmt.Sprintf("%s[%d]", path, i)
 		d.at[at] = item
-		v, ok := el.read(d, item, at)
-		if ok && slices.Contains(out, v) {
+		v, ok := l.el.read(d, item, at)
+		if ok && !l.repeats && slices.Contains(out, v) {
 			d.problem(item, at, fmt.Sprintf("%s repeats %s", at, quote(item.Value)), "Remove one of the two.")
 		}
 		out = append(out, v) // also a bad one, so that positions and indexes agree
@@ -422,7 +433,7 @@ func text[T ~string](what, plural string) element[T] {
 		one: what, many: plural, tags: []string{tagString},
 		parse: func(s string) (T, *fault) {
 			if strings.TrimSpace(s) == "" {
-				return "", &fault{"is empty", "Write " + what + ", or remove the key."}
+				return "", &fault{what: "is empty", remedy: "Write " + what + ", or remove the key."}
 			}
 			return T(s), nil
 		},
@@ -445,7 +456,7 @@ func pattern[T ~string](what, plural, form, like string) element[T] {
 	e.sch = map[string]any{"type": "string", "pattern": form}
 	e.parse = func(s string) (T, *fault) {
 		if !re.MatchString(s) {
-			return "", &fault{"is not " + what, "Write it like " + like + "."}
+			return "", &fault{what: "is not " + what, remedy: "Write it like " + like + "."}
 		}
 		return T(s), nil
 	}
@@ -469,7 +480,7 @@ func enum[T ~string](words ...T) element[T] {
 		if near := nearest(s, words); near != "" {
 			remedy = "Did you mean " + string(near) + "? Write one of " + list + "."
 		}
-		return "", &fault{"is none of " + list, remedy}
+		return "", &fault{what: "is none of " + list, remedy: remedy}
 	}
 	return e
 }
@@ -492,7 +503,7 @@ func boolean() element[bool] {
 			case "false":
 				return false, nil
 			}
-			return false, &fault{"is neither true nor false", "Write true or false."}
+			return false, &fault{what: "is neither true nor false", remedy: "Write true or false."}
 		},
 		show: func(v bool) any { return v },
 		sch:  map[string]any{"type": "boolean"},
@@ -512,7 +523,7 @@ func integer(low, high int) element[int] {
 		parse: func(s string) (int, *fault) {
 			n, err := strconv.Atoi(s)
 			if err != nil || !decimal.MatchString(s) || n < low || n > high {
-				return 0, &fault{"is not " + what, "Write " + what + "."}
+				return 0, &fault{what: "is not " + what, remedy: "Write " + what + "."}
 			}
 			return n, nil
 		},
@@ -529,7 +540,7 @@ func number(high float64) element[float64] {
 		parse: func(s string) (float64, *fault) {
 			v, err := strconv.ParseFloat(s, 64)
 			if err != nil || !(v > 0 && v <= high) || strings.ContainsAny(s, "xX_") {
-				return 0, &fault{"is not " + what, "Write " + what + "."}
+				return 0, &fault{what: "is not " + what, remedy: "Write " + what + "."}
 			}
 			return v, nil
 		},
@@ -550,7 +561,7 @@ func hopLimit() element[int] {
 		}
 		v, bad := number(s)
 		if bad != nil {
-			return 0, &fault{"is not a hop limit", "Write keep, or a number from 1 to 64."}
+			return 0, &fault{what: "is not a hop limit", remedy: "Write keep, or a number from 1 to 64."}
 		}
 		return v, nil
 	}
@@ -583,9 +594,9 @@ func duration(low, high time.Duration) element[time.Duration] {
 			v, ok := parseDuration(s)
 			switch {
 			case !ok:
-				return 0, &fault{"is not a duration", "Write it with the units d, h, m and s, like 14d, 36h or 1h30m."}
+				return 0, &fault{what: "is not a duration", remedy: "Write it with the units d, h, m and s, like 14d, 36h or 1h30m."}
 			case v < low || v > high:
-				return 0, &fault{"is out of range", "Write " + what + "."}
+				return 0, &fault{what: "is out of range", remedy: "Write " + what + "."}
 			}
 			return v, nil
 		},
@@ -638,7 +649,7 @@ func date() element[Date] {
 		parse: func(s string) (Date, *fault) {
 			v, err := ParseDate(s)
 			if err != nil || v.start.IsZero() {
-				return Date{}, &fault{"is not a day of the calendar", "Write it like 2027-03-31."}
+				return Date{}, &fault{what: "is not a day of the calendar", remedy: "Write it like 2027-03-31."}
 			}
 			return v, nil
 		},
@@ -656,7 +667,7 @@ func accountID() element[fleet.AccountID] {
 		if a := fleet.AccountID(s); a.Valid() {
 			return a, nil
 		}
-		return "", &fault{"is not an account id", "Write its twelve digits, leading zeros included."}
+		return "", &fault{what: "is not an account id", remedy: "Write its twelve digits, leading zeros included."}
 	}
 	e.sch = map[string]any{"anyOf": []any{
 		map[string]any{"type": "string", "pattern": "^[0-9]{12}$"},
@@ -682,7 +693,7 @@ func kindGlob() element[Glob] {
 		if near := nearest(string(g), d.kinds); near != "" && g.literal() {
 			remedy = "Did you mean " + near + "?"
 		}
-		return &fault{"matches no kind of resource", remedy}
+		return &fault{what: "matches no kind of resource", remedy: remedy}
 	}
 	return e
 }
@@ -692,7 +703,7 @@ func resourceName() element[string] {
 	e := text[string]("a resource's id or reference", "resource ids or references")
 	e.check = func(_ *decoder, s string) *fault {
 		if _, err := fleet.ParseRef(s); err != nil && strings.HasPrefix(s, "aws") && strings.Contains(s, "/") {
-			return &fault{"is not a resource reference", "Write partition/account/region/kind/id, or only the id."}
+			return &fault{what: "is not a resource reference", remedy: "Write partition/account/region/kind/id, or only the id."}
 		}
 		return nil
 	}

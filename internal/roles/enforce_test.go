@@ -145,7 +145,7 @@ version: 1
 organization: {discover: list, role: {external_id: imdsctl-4f7c}, regions: [eu-west-1]}
 accounts: [{id: "222222222222"}]
 evidence: {require_boot: false}
-gates: {delay: 10m}
+gates: {delay: 10m, alarms: [{name: errors, alarms: [errors]}]}
 bake: {low: 40m, medium: 40m, high: 40m, critical: 40m}
 `), "test.yaml", app.KindNames())
 	if len(bad) > 0 {

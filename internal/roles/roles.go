@@ -65,6 +65,8 @@ type Options struct {
 	Partition fleet.Partition
 	// Names are role names, with a path if they have one, by access.
 	Names map[Access]string
+	// FollowUps are the calls of the configuration's follow-ups, which the write role gets besides what a plan takes.
+	FollowUps []kind.Action
 	// MaxSession is the longest session; an hour if zero.
 	MaxSession time.Duration
 }
@@ -122,7 +124,7 @@ func Build(kinds []kind.Kind, o Options, access ...Access) ([]Role, error) {
 		case Read:
 			r.Description, r.Statements = "imdsctl: reads metadata settings and who uses them", readStatements(kinds)
 		case Write:
-			r.Description, r.Statements = "imdsctl: carries out approved plans", writeStatements(kinds)
+			r.Description, r.Statements = "imdsctl: carries out approved plans", writeStatements(kinds, o.FollowUps)
 		case Organization:
 			r.Description, r.Statements = "imdsctl: lists the accounts of the organization", organizationStatements()
 		}
@@ -137,7 +139,7 @@ func readStatements(kinds []kind.Kind) []Statement {
 	b := statements{}
 	b.allow("Regions", "*", "ec2:DescribeRegions")
 	b.allow("Evidence", "*", "cloudwatch:GetMetricData")
-	b.allow("Gates", "*", "ec2:DescribeInstanceStatus")
+	b.allow("Gates", "*", gateReads()...)
 	for _, k := range kinds {
 		for _, a := range k.Reads {
 			b.action("Read"+camel(k.Name), a)
@@ -146,14 +148,36 @@ func readStatements(kinds []kind.Kind) []Statement {
 	return b.merged("Read")
 }
 
-// writeStatements is what an apply writes, with the reads before and after each write.
-func writeStatements(kinds []kind.Kind) []Statement {
+// gateReads is what package gates calls, besides the instances and groups that kinds read too, and the evidence. AWS
+// offers no narrower resource for any of it (service authorization reference of each service).
+func gateReads() []string {
+	return []string{
+		"autoscaling:DescribeAutoScalingGroups", "autoscaling:DescribeAutoScalingInstances", "cloudwatch:DescribeAlarms",
+		"ec2:DescribeInstanceStatus", "ec2:DescribeInstances", "elasticloadbalancing:DescribeTargetGroups",
+		"elasticloadbalancing:DescribeTargetHealth",
+	}
+}
+
+// writeStatements is what an apply writes, with the reads before and after each write, and the follow-ups.
+func writeStatements(kinds []kind.Kind, followUps []kind.Action) []Statement {
 	b := statements{}
 	for _, k := range kinds {
 		for _, a := range k.Reads {
 			if calledByVerb(k, a.Name) {
 				b.action("Read"+camel(k.Name), a)
 			}
+		}
+	}
+	starts := statements{} // one for each action, with all it may be done to
+	for _, a := range followUps {
+		i := slices.IndexFunc(starts, func(s Statement) bool { return s.Actions[0] == a.Name })
+		switch {
+		case cmp.Or(a.Resource, "*") == "*":
+			b.action("ReadFollowUps", a)
+		case i < 0:
+			starts.action("FollowUps", a)
+		default:
+			starts[i].Resources = append(starts[i].Resources, a.Resource)
 		}
 	}
 	reads := b.merged("ReadAgain")
@@ -163,7 +187,7 @@ func writeStatements(kinds []kind.Kind) []Statement {
 			w.action("Write"+camel(k.Name), a)
 		}
 	}
-	return append(reads, w.merged("")...)
+	return slices.Concat(reads, w.merged(""), starts.merged(""))
 }
 
 func organizationStatements() []Statement {

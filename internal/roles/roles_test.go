@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"flag"
+	"fmt"
 	"maps"
 	"os"
 	"os/exec"
@@ -17,6 +18,7 @@ import (
 	"go.yaml.in/yaml/v4"
 
 	"github.com/imdsctl/imdsctl/internal/fleet"
+	"github.com/imdsctl/imdsctl/internal/followup"
 	"github.com/imdsctl/imdsctl/internal/kind"
 	"github.com/imdsctl/imdsctl/internal/kinds/all"
 	"github.com/imdsctl/imdsctl/internal/roles"
@@ -82,6 +84,44 @@ func TestPrinted(t *testing.T) {
 		}
 		golden(t, "roles."+string(p)+".json", string(b)+"\n")
 	}
+}
+
+// The write role may start follow-ups, and only those of the configuration; the read role may not.
+func TestFollowUps(t *testing.T) {
+	o := options()
+	for _, r := range build(t, o, roles.Read, roles.Write) {
+		if text := fmt.Sprint(r.Statements); strings.Contains(text, "Command") {
+			t.Errorf("without follow-ups, the %s role has %s", r.Access, text)
+		}
+	}
+	o.FollowUps = followup.Actions("restart-web", "AWS-RunShellScript", "restart-web",
+		"arn:aws:ssm:eu-west-1:999988887777:document/shared")
+	both := build(t, o, roles.Read, roles.Write)
+	if text := fmt.Sprint(both[0].Statements); strings.Contains(text, "Command") {
+		t.Errorf("the read role has %s", text)
+	}
+	found := map[string][]string{}
+	for _, s := range both[1].Statements {
+		for _, a := range s.Actions {
+			found[a] = append(found[a], s.Resources...)
+		}
+	}
+	want := map[string][]string{
+		"ssm:SendCommand": {
+			"arn:aws:ssm:eu-west-1:999988887777:document/shared",
+			"arn:{partition}:ssm:{region}::document/AWS-RunShellScript",
+			"arn:{partition}:ssm:{region}:{account}:document/restart-web",
+			"arn:{partition}:ec2:{region}:{account}:instance/*",
+		},
+		"ssm:ListCommands":           {"*"},
+		"ssm:ListCommandInvocations": {"*"},
+	}
+	for action, resources := range want {
+		if !slices.Equal(found[action], resources) {
+			t.Errorf("%s is allowed on %q, want %q", action, found[action], resources)
+		}
+	}
+	golden(t, "followups.yaml", roles.CloudFormation(both[1:], o))
 }
 
 // The template says the same as the plain documents, once its functions are resolved.
@@ -256,7 +296,8 @@ func TestOptionsAreChecked(t *testing.T) {
 // The linter of AWS finds nothing wrong with the templates that are printed.
 func TestCloudFormationLints(t *testing.T) {
 	lint := python.Need(t, "cfn-lint")
-	out, err := exec.CommandContext(t.Context(), lint, "testdata/roles.yaml", "testdata/read.yaml").CombinedOutput()
+	out, err := exec.CommandContext(t.Context(), lint, "testdata/roles.yaml", "testdata/read.yaml",
+		"testdata/followups.yaml").CombinedOutput()
 	if err != nil {
 		t.Errorf("%v\n%s", err, out)
 	}

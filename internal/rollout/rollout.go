@@ -17,6 +17,8 @@ type StackPhase string
 const (
 	// StackWaiting: nothing was written yet; its wave, a stack before it or a free place is awaited.
 	StackWaiting StackPhase = "waiting"
+	// StackChecking: its turn has come, nothing was written yet, and its gates are read until they pass.
+	StackChecking StackPhase = "checking"
 	// StackApplying: the changes of the current step are being written.
 	StackApplying StackPhase = "applying"
 	// StackBaking: all changes of the current step are verified; gates are watched until the bake is over.
@@ -27,19 +29,19 @@ const (
 	StackReverting StackPhase = "reverting"
 	// StackDone: all steps passed their gates.
 	StackDone StackPhase = "done"
-	// StackFailed: a step failed and was put back; the steps before it stand.
+	// StackFailed: a step failed and was put back, or could not begin; the steps before it stand.
 	StackFailed StackPhase = "failed"
 	// StackRolledBack: all that was changed was put back, as a person asked.
 	StackRolledBack StackPhase = "rolled-back"
 	// StackStuck: something could not be put back, because AWS refused it or someone else had changed it since.
 	StackStuck StackPhase = "stuck"
-	// StackSkipped: never started, because a stack it comes after did not get done.
+	// StackSkipped: never started, because a stack it comes after did not get done, or its account had failed too often.
 	StackSkipped StackPhase = "skipped"
 )
 
 // StackPhases lists all phases.
 func StackPhases() []StackPhase {
-	return []StackPhase{StackWaiting, StackApplying, StackBaking, StackRevertingStep, StackReverting, StackDone, StackFailed,
+	return []StackPhase{StackWaiting, StackChecking, StackApplying, StackBaking, StackRevertingStep, StackReverting, StackDone, StackFailed,
 		StackRolledBack, StackStuck, StackSkipped}
 }
 
@@ -63,6 +65,10 @@ const (
 	StackNothing      StackEvent = ""
 	StackStart        StackEvent = "start"         // its turn has come
 	StackPredecessor  StackEvent = "predecessor"   // a stack it comes after did not get done
+	StackAccountSpent StackEvent = "account-spent" // its account has used up its budget of failed stacks
+	StackHeld         StackEvent = "held"          // the rollout no longer lets stacks start, and nothing was written yet
+	StackClear        StackEvent = "clear"         // the gates pass, and writing may begin
+	StackNotClear     StackEvent = "not-clear"     // the gates went on failing before anything was written
 	StackStepWritten  StackEvent = "step-written"  // all changes of the step are verified, or few enough failed
 	StackStepEmpty    StackEvent = "step-empty"    // no change of the step could be made
 	StackOverBudget   StackEvent = "over-budget"   // too many changes of the step failed
@@ -76,7 +82,7 @@ const (
 
 // StackEvents lists all events.
 func StackEvents() []StackEvent {
-	return []StackEvent{StackStart, StackPredecessor, StackStepWritten, StackStepEmpty, StackOverBudget, StackGateFailed,
+	return []StackEvent{StackStart, StackPredecessor, StackAccountSpent, StackHeld, StackClear, StackNotClear, StackStepWritten, StackStepEmpty, StackOverBudget, StackGateFailed,
 		StackStepPassed, StackPassed, StackReverted, StackRevertFailed, StackUndo}
 }
 
@@ -84,9 +90,16 @@ func StackEvents() []StackEvent {
 func StackTable() map[StackPhase]map[StackEvent]StackPhase {
 	return map[StackPhase]map[StackEvent]StackPhase{
 		StackWaiting: {
-			StackStart:       StackApplying,
-			StackPredecessor: StackSkipped,
-			StackUndo:        StackSkipped,
+			StackStart:        StackChecking,
+			StackPredecessor:  StackSkipped,
+			StackAccountSpent: StackSkipped,
+			StackUndo:         StackSkipped,
+		},
+		StackChecking: {
+			StackHeld:     StackWaiting,
+			StackClear:    StackApplying,
+			StackNotClear: StackFailed,
+			StackUndo:     StackSkipped,
 		},
 		StackApplying: {
 			StackStepWritten: StackBaking,
@@ -123,7 +136,7 @@ type Stack struct {
 	Phase StackPhase `json:"phase"`
 	// Step is the index of the current step.
 	Step int `json:"step"`
-	// Due is when the bake ends; zero outside a bake.
+	// Due is when the bake ends, or until when failing gates may hold the stack back that has not begun; zero in other phases.
 	Due time.Time `json:"due,omitzero"`
 	// Since is when the current step began to be written: gates look at what happened from then on.
 	Since time.Time `json:"since,omitzero"`
@@ -163,6 +176,10 @@ type StackFacts struct {
 	Open bool
 	// Free: a place among the stacks that may run at the same time.
 	Free bool
+	// Window: the stack's calendar lets changes start at this instant.
+	Window bool
+	// AccountSpent: its account has used up its budget of failed stacks.
+	AccountSpent bool
 	// PredecessorsDone and PredecessorsFailed speak of the stacks it comes after.
 	PredecessorsDone, PredecessorsFailed bool
 	// Undo: a person asked for a rollback of it, and it was not begun yet.
@@ -185,17 +202,30 @@ func Observe(s Stack, f StackFacts, now time.Time) StackEvent {
 		switch {
 		case f.PredecessorsFailed:
 			return StackPredecessor
-		case f.Open && f.Free && f.PredecessorsDone:
+		case f.AccountSpent:
+			return StackAccountSpent
+		case f.Open && f.Free && f.PredecessorsDone && f.Window:
 			return StackStart
+		}
+	case StackChecking:
+		switch {
+		case !f.Open:
+			return StackHeld
+		case f.Gate == GatePass && f.Window:
+			return StackClear
+		case f.Gate == GateFail && !now.Before(s.Due):
+			return StackNotClear
 		}
 	case StackApplying:
 		switch {
-		case f.Step.Failures() > f.Budget && f.Step.Written > 0:
+		case f.Step.Failures() > f.Budget && f.Step.Written+f.Step.Revert > 0:
 			return StackOverBudget
 		case f.Gate == GateFail:
 			return StackGateFailed
 		case f.Step.Pending+f.Step.Open > 0:
 			return StackNothing
+		case f.Step.Written == 0 && f.Step.Revert > 0: // what was written could not be verified
+			return StackOverBudget
 		case f.Step.Written == 0:
 			return StackStepEmpty
 		default:
@@ -207,10 +237,10 @@ func Observe(s Stack, f StackFacts, now time.Time) StackEvent {
 			return StackGateFailed
 		case f.Gate != GatePass || now.Before(s.Due):
 			return StackNothing
-		case s.Step+1 < f.Steps:
-			return StackStepPassed
-		default:
+		case s.Step+1 == f.Steps:
 			return StackPassed
+		case f.Window:
+			return StackStepPassed
 		}
 	case StackRevertingStep:
 		return reverted(f.Step)
@@ -231,8 +261,14 @@ func reverted(c Counts) StackEvent {
 	}
 }
 
+// Wait is how long phases last that end by the clock.
+type Wait struct {
+	Bake     time.Duration // of the current step
+	Patience time.Duration // with gates that fail before anything was written
+}
+
 // Next is the state that follows an event, and whether there is one.
-func Next(s Stack, e StackEvent, reason string, bake time.Duration, now time.Time) (Stack, bool) {
+func Next(s Stack, e StackEvent, reason string, wait Wait, now time.Time) (Stack, bool) {
 	phase, ok := StackTable()[s.Phase][e]
 	if !ok {
 		return s, false
@@ -240,12 +276,14 @@ func Next(s Stack, e StackEvent, reason string, bake time.Duration, now time.Tim
 	next := Stack{Phase: phase, Step: s.Step, Since: s.Since, Reason: s.Reason}
 	switch e {
 	case StackStart:
+		next.Due = now.Add(wait.Patience)
+	case StackClear:
 		next.Since = now
 	case StackStepPassed:
 		next.Step++
 		next.Since = now
 	case StackStepWritten:
-		next.Due = now.Add(bake)
+		next.Due = now.Add(wait.Bake)
 	}
 	if reason != "" {
 		next.Reason = reason
@@ -349,6 +387,8 @@ type Facts struct {
 	Stacks map[StackPhase]int
 	// Failed is the number of stacks that failed since a person last resumed; Budget how many of them are tolerated.
 	Failed, Budget int
+	// Spent: more stacks have failed since then than the whole rollout tolerates.
+	Spent bool
 	// Undo is the number of stacks whose rollback was asked for and has not begun.
 	Undo int
 }
@@ -372,7 +412,7 @@ func ObserveAll(s Status, f Facts) Event {
 			return AllDone
 		case ended == total:
 			return AllEnded
-		case s == Running && f.Failed > f.Budget:
+		case s == Running && (f.Spent || f.Failed > f.Budget):
 			return StackFailure
 		case s == Halting && active == 0:
 			return Quiet

@@ -18,7 +18,7 @@ func TestEveryPhaseWithEveryEvent(t *testing.T) {
 		}
 		for _, event := range StackEvents() {
 			before := Stack{Phase: phase, Step: 1, Reason: "earlier"}
-			after, ok := Next(before, event, "", time.Hour, start)
+			after, ok := Next(before, event, "", Wait{Bake: time.Hour}, start)
 			want, listed := table[phase][event]
 			switch {
 			case ok != listed:
@@ -107,6 +107,7 @@ type model struct {
 	steps []Counts
 	now   time.Time
 	start bool // it was allowed to start
+	open  bool // its calendar lets writes start
 	undo  bool
 	wrote []bool // by step: something was ever written
 }
@@ -118,7 +119,7 @@ func (m *model) facts(gate Gate, budget int) StackFacts {
 		all.Revert += c.Revert
 		all.Stuck += c.Stuck
 	}
-	return StackFacts{Open: m.start, Free: true, PredecessorsDone: true, Undo: m.undo, Step: m.steps[m.s.Step], All: all,
+	return StackFacts{Open: m.start, Window: m.open, Free: true, PredecessorsDone: true, Undo: m.undo, Step: m.steps[m.s.Step], All: all,
 		Steps: len(m.steps), Budget: budget, Gate: gate, GateReason: "refused v1 calls"}
 }
 
@@ -134,22 +135,24 @@ func TestStacksKeepTheirPromises(t *testing.T) {
 		}
 		budget := rapid.IntRange(0, 2).Draw(t, "budget")
 		bake := time.Duration(rapid.IntRange(0, 600).Draw(t, "bake")) * time.Minute
+		patience := time.Duration(rapid.IntRange(0, 90).Draw(t, "patience")) * time.Minute
 		for round := 0; ; round++ {
 			if round > 2000 {
 				t.Fatalf("no end in sight: %+v %+v", m.s, m.steps)
 			}
-			m.start = m.start || rapid.Bool().Draw(t, "start")
+			m.start = round > 500 || rapid.Bool().Draw(t, "start")
+			m.open = round > 500 || rapid.Bool().Draw(t, "window")
 			if round < 200 && rapid.IntRange(0, 60).Draw(t, "ask") == 0 {
 				m.undo = true
 			}
 			gate := GateUnread
-			if m.s.Phase == StackBaking || m.s.Phase == StackApplying {
+			if m.s.Phase == StackBaking || m.s.Phase == StackApplying || m.s.Phase == StackChecking {
 				gate = rapid.SampledFrom([]Gate{GateUnread, GatePass, GatePass, GatePass, GateFail}).Draw(t, "gate")
 			}
 			before := m.s
 			f := m.facts(gate, budget)
 			event := Observe(m.s, f, m.now)
-			next, ok := Next(m.s, event, "", bake, m.now)
+			next, ok := Next(m.s, event, "", Wait{Bake: bake, Patience: patience}, m.now)
 			if event != StackNothing && !ok {
 				t.Fatalf("%s observed %s, which its row does not list", m.s.Phase, event)
 			}
@@ -168,6 +171,19 @@ func TestStacksKeepTheirPromises(t *testing.T) {
 }
 
 func check(t *rapid.T, before Stack, m *model, event StackEvent, gate Gate, budget int) {
+	switch event {
+	case StackStart, StackClear, StackStepPassed:
+		if !m.open {
+			t.Fatalf("%s though the calendar is closed", event)
+		}
+	case StackNotClear:
+		if gate != GateFail || m.now.Before(before.Due) || m.wrote[0] {
+			t.Fatalf("given up before the patience was over: gate %q, due %v, now %v", gate, before.Due, m.now)
+		}
+	}
+	if event == StackClear && (gate != GatePass || !m.start) {
+		t.Fatalf("writing began with gate %q, started %v", gate, m.start)
+	}
 	switch event {
 	case StackStepPassed, StackPassed:
 		if gate != GatePass || m.now.Before(before.Due) {
@@ -212,6 +228,7 @@ func (m *model) work(t *rapid.T, round int) {
 		case m.s.Phase == StackApplying && i == m.s.Step && c.Pending > 0:
 			c.Pending--
 			c.Open++
+			m.wrote[i] = true
 		case c.Revert > 0 && (m.s.Phase == StackReverting || m.s.Phase == StackRevertingStep && i == m.s.Step):
 			c.Revert--
 			if c.Written > 0 {
@@ -269,11 +286,11 @@ func TestAFailureBeyondTheBudgetHalts(t *testing.T) {
 }
 
 func TestBakeIsCountedFromTheLastVerifiedChange(t *testing.T) {
-	s, _ := Next(Stack{Phase: StackApplying, Since: start}, StackStepWritten, "", 2*time.Hour, start.Add(time.Minute))
+	s, _ := Next(Stack{Phase: StackApplying, Since: start}, StackStepWritten, "", Wait{Bake: 2 * time.Hour}, start.Add(time.Minute))
 	if !s.Due.Equal(start.Add(2*time.Hour+time.Minute)) || !s.Since.Equal(start) {
 		t.Errorf("state %+v", s)
 	}
-	f := StackFacts{Steps: 1, Gate: GatePass}
+	f := StackFacts{Steps: 1, Gate: GatePass, Window: true}
 	if e := Observe(s, f, s.Due.Add(-1)); e != StackNothing {
 		t.Errorf("passed before its time: %s", e)
 	}
@@ -291,5 +308,50 @@ func TestNothingWrittenIsNotSuccess(t *testing.T) {
 		if e := Observe(Stack{Phase: StackApplying}, StackFacts{Step: c, Steps: 2, Budget: 5}, start); e != StackStepEmpty {
 			t.Errorf("%+v: %q", c, e)
 		}
+	}
+}
+
+func TestAStackThatCannotBeginIsHeldBackFirst(t *testing.T) {
+	s := Stack{Phase: StackChecking, Due: start.Add(30 * time.Minute)}
+	ready := StackFacts{Open: true, Window: true, Steps: 1}
+	with := func(change func(f *StackFacts)) StackFacts {
+		f := ready
+		change(&f)
+		return f
+	}
+	for _, c := range []struct {
+		name  string
+		facts StackFacts
+		after time.Duration
+		want  StackEvent
+	}{
+		{"nothing read yet", ready, time.Hour, StackNothing},
+		{"gates pass", with(func(f *StackFacts) { f.Gate = GatePass }), 0, StackClear},
+		{"gates pass, calendar closed", with(func(f *StackFacts) { f.Gate, f.Window = GatePass, false }), time.Hour, StackNothing},
+		{"gates fail for a while", with(func(f *StackFacts) { f.Gate = GateFail }), 29 * time.Minute, StackNothing},
+		{"gates go on failing", with(func(f *StackFacts) { f.Gate = GateFail }), 30 * time.Minute, StackNotClear},
+		{"the rollout halts", with(func(f *StackFacts) { f.Gate, f.Open = GatePass, false }), 0, StackHeld},
+		{"put back", with(func(f *StackFacts) { f.Undo = true }), 0, StackUndo},
+	} {
+		if got := Observe(s, c.facts, start.Add(c.after)); got != c.want {
+			t.Errorf("%s: %q, want %q", c.name, got, c.want)
+		}
+	}
+}
+
+func TestAnAccountThatFailedTooOftenStartsNothing(t *testing.T) {
+	f := StackFacts{Open: true, Window: true, Free: true, PredecessorsDone: true, AccountSpent: true}
+	if e := Observe(Stack{Phase: StackWaiting}, f, start); e != StackAccountSpent {
+		t.Errorf("event %q", e)
+	}
+	if e := Observe(Stack{Phase: StackApplying}, StackFacts{AccountSpent: true, Step: Counts{Pending: 1}}, start); e != StackNothing {
+		t.Errorf("one that runs is not broken off, got %q", e)
+	}
+}
+
+func TestASpentRolloutHaltsWhateverItsWaveTolerates(t *testing.T) {
+	f := Facts{Stacks: map[StackPhase]int{StackFailed: 2, StackWaiting: 1}, Budget: 10, Spent: true}
+	if e := ObserveAll(Running, f); e != StackFailure {
+		t.Errorf("event %q", e)
 	}
 }

@@ -181,8 +181,13 @@ func BenchmarkRead(b *testing.B) {
 
 // BenchmarkRollout begins, loads and rebuilds a rollout of 100,000 changes.
 func BenchmarkRollout(b *testing.B) {
+	b.Run("sqlite", func(b *testing.B) { benchRollout(b, openFresh) })
+	b.Run("postgres", func(b *testing.B) { benchRollout(b, openPostgres) })
+}
+
+func benchRollout(b *testing.B, open storetest.Open) {
 	p := storetest.Plan(b, 200, 500, 10)
-	s := openFresh(b, store.Options{})
+	s := open(b, store.Options{})
 	storetest.Approved(b, s, p)
 	begun := time.Now()
 	r, err := s.Begin(b.Context(), p, scanned)
@@ -217,47 +222,56 @@ func BenchmarkRollout(b *testing.B) {
 // BenchmarkJournal admits and settles one change at a time, from 1 and from 16 goroutines; each step is synced to disk.
 func BenchmarkJournal(b *testing.B) {
 	for _, workers := range []int{1, 16} {
-		b.Run(fmt.Sprintf("workers=%d", workers), func(b *testing.B) {
-			p := storetest.Plan(b, 1, 20, 1000)
-			s := openFresh(b, store.Options{})
-			storetest.Approved(b, s, p)
-			r, err := s.Begin(b.Context(), p, scanned)
-			if err != nil {
-				b.Fatal(err)
-			}
-			lane, err := s.Acquire(b.Context(), p.Stacks[0].Place, "w", scanned, time.Hour)
-			if err != nil {
-				b.Fatal(err)
-			}
-			from := r.Stacks["s-0"]
-			for _, e := range []rollout.StackEvent{rollout.StackStart, rollout.StackStepWritten, rollout.StackStepPassed} {
-				to, _ := rollout.Next(from, e, "", time.Hour, scanned)
-				if err := s.Move(b.Context(), r.ID, []engine.Move{{Stack: "s-0", From: from, To: to, Event: string(e)}}, scanned); err != nil {
-					b.Fatal(err)
-				}
-				from = to
-			}
-			jobs := make(chan *plan.Change)
-			done := make(chan error, workers)
-			for range workers {
-				go func() { done <- journalWorker(b, s, r.ID, lane, jobs) }()
-			}
-			b.ResetTimer()
-			for i := range b.N {
-				jobs <- &p.Changes[1+i%(len(p.Changes)-1)]
-			}
-			close(jobs)
-			for range workers {
-				if err := <-done; err != nil {
-					b.Fatal(err)
-				}
-			}
-			b.ReportMetric(float64(2*b.N)/b.Elapsed().Seconds(), "steps/s")
-		})
+		b.Run(fmt.Sprintf("workers=%d", workers), func(b *testing.B) { benchJournal(b, openFresh, workers) })
+		b.Run(fmt.Sprintf("postgres/workers=%d", workers), func(b *testing.B) { benchJournal(b, openPostgres, workers) })
 	}
 }
 
-func journalWorker(b *testing.B, s *store.Store, id string, lane engine.Lane, jobs <-chan *plan.Change) error {
+func benchJournal(b *testing.B, open storetest.Open, workers int) {
+	p := storetest.Plan(b, 1, 20, 1000)
+	s := open(b, store.Options{})
+	storetest.Approved(b, s, p)
+	r, err := s.Begin(b.Context(), p, scanned)
+	if err != nil {
+		b.Fatal(err)
+	}
+	lane, err := s.Acquire(b.Context(), engine.LaneKey(p.Stacks[0].Place), "w", scanned, time.Hour)
+	if err != nil {
+		b.Fatal(err)
+	}
+	seat, err := s.Acquire(b.Context(), engine.SeatKey(r.ID), "w", scanned, time.Hour)
+	if err != nil {
+		b.Fatal(err)
+	}
+	from := r.Stacks["s-0"]
+	for _, e := range []rollout.StackEvent{rollout.StackStart, rollout.StackClear, rollout.StackStepWritten,
+		rollout.StackStepPassed} {
+		to, _ := rollout.Next(from, e, "", rollout.Wait{Bake: time.Hour}, scanned)
+		moves := []engine.Move{{Stack: "s-0", From: from, To: to, Event: string(e)}}
+		if err := s.Move(b.Context(), r.ID, seat, moves, scanned); err != nil {
+			b.Fatal(err)
+		}
+		from = to
+	}
+	jobs := make(chan *plan.Change)
+	done := make(chan error, workers)
+	for range workers {
+		go func() { done <- journalWorker(b, s, r.ID, lane, jobs) }()
+	}
+	b.ResetTimer()
+	for i := range b.N {
+		jobs <- &p.Changes[1+i%(len(p.Changes)-1)]
+	}
+	close(jobs)
+	for range workers {
+		if err := <-done; err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(2*b.N)/b.Elapsed().Seconds(), "steps/s")
+}
+
+func journalWorker(b *testing.B, s *store.Store, id string, lane engine.Lease, jobs <-chan *plan.Change) error {
 	for c := range jobs {
 		in, err := s.Admit(b.Context(), engine.Admission{Rollout: id, Change: c, Direction: engine.Forward, Lane: lane, Now: scanned,
 			Lease: time.Minute})

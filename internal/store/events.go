@@ -1,7 +1,6 @@
 package store
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"database/sql"
@@ -10,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"math"
 	"time"
 )
 
@@ -22,8 +22,8 @@ type Event struct {
 	Chain string    `json:"chain"`
 	Seq   int64     `json:"seq"`
 	At    time.Time `json:"at"`
-	// Name is the machine's event ("start", "gate-failed", "pause", …), "begin", "approve", "intent", "outcome",
-	// "undo-asked", or what was noted.
+	// Name is the machine's event ("start", "gate-failed", "pause", …), "begin", "approve", "approve-wave", "intent",
+	// "outcome", "undo-asked", "stop", "allow", "manual-done", "manual-failed", or what was noted.
 	Name   string            `json:"event"`
 	Stack  string            `json:"stack,omitempty"`
 	Change string            `json:"change,omitempty"`
@@ -58,17 +58,15 @@ func (e Event) link() ([]byte, error) {
 }
 
 // appendEvent adds an event to its chain, within the transaction of what it tells of.
-func appendEvent(ctx context.Context, tx *sql.Tx, e Event) error {
-	var prev []byte
-	err := tx.QueryRowContext(ctx, sqlHead, e.Rollout, e.Chain).Scan(&e.Seq, &prev)
-	if err != nil && !errors.Is(err, sql.ErrNoRows) {
+func appendEvent(ctx context.Context, tx *txn, e Event) error {
+	if err := tx.writesEvents(ctx); err != nil {
 		return err
 	}
-	e.Seq++
-	e.Prev = hex.EncodeToString(prev)
-	if len(e.Detail) == 0 {
-		e.Detail = nil
+	prev, err := e.follow(ctx, tx)
+	if err != nil {
+		return err
 	}
+	e.tidy()
 	hash, err := e.link()
 	if err != nil {
 		return err
@@ -77,16 +75,43 @@ func appendEvent(ctx context.Context, tx *sql.Tx, e Event) error {
 	if err != nil {
 		return err
 	}
-	if prev == nil {
-		prev = []byte{}
-	}
 	_, err = tx.ExecContext(ctx, sqlAddEvent, e.Rollout, e.Chain, e.Seq, stamp(e.At), e.Name, e.Stack, e.Change, e.Actor, e.Reason,
 		detail, prev, hash)
 	if err != nil {
 		return err
 	}
-	_, err = tx.ExecContext(ctx, sqlSetHead, e.Rollout, e.Chain, e.Seq, hash)
-	return err
+	return one(tx.ExecContext(ctx, sqlSetHead, e.Rollout, e.Chain, e.Seq, hash))
+}
+
+// tidy leaves only what comes back from the database, and from a file of exported events, as it went in: the hash is over it.
+func (e *Event) tidy() {
+	e.Name, e.Actor, e.Reason = words(e.Name), words(e.Actor), words(e.Reason)
+	var detail map[string]string
+	for k, v := range e.Detail {
+		if detail == nil {
+			detail = make(map[string]string, len(e.Detail))
+		}
+		detail[words(k)] = words(v)
+	}
+	e.Detail = detail
+}
+
+// follow takes hold of the end of the event's chain, and makes the event the next of it.
+func (e *Event) follow(ctx context.Context, tx *txn) (prev []byte, err error) {
+	read := func() error {
+		return tx.QueryRowContext(ctx, sqlHead+tx.forUpdate(), e.Rollout, e.Chain).Scan(&e.Seq, &prev)
+	}
+	if err = read(); errors.Is(err, sql.ErrNoRows) {
+		if _, err = tx.ExecContext(ctx, sqlAddHead, e.Rollout, e.Chain, []byte{}); err == nil {
+			err = read()
+		}
+	}
+	if prev == nil {
+		prev = []byte{} // which SQLite gives as nil
+	}
+	e.Seq++
+	e.Prev = hex.EncodeToString(prev)
+	return prev, err
 }
 
 // eventsAtOnce bounds how long a reader of events keeps the database's log from being folded in.
@@ -96,10 +121,16 @@ const eventsAtOnce = 1000
 // error there is nothing more.
 func (s *Store) Events(ctx context.Context, rollout string, since int64) iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
+		last, err := s.lastEvent(ctx)
+		if err != nil {
+			yield(Event{}, err)
+			return
+		}
 		for {
 			var page []Event
-			err := s.view(ctx, "read events", func(tx *sql.Tx) error {
-				return query(ctx, tx, sqlEvents, []any{rollout, since, eventsAtOnce}, func(rows *sql.Rows) error {
+			err := s.view(ctx, "read events", func(tx *txn) error {
+				page = nil
+				return query(ctx, tx, sqlEvents, []any{rollout, since, last, eventsAtOnce}, func(rows *sql.Rows) error {
 					e, err := scanEvent(rows)
 					page = append(page, e)
 					return err
@@ -122,6 +153,22 @@ func (s *Store) Events(ctx context.Context, rollout string, since int64) iter.Se
 	}
 }
 
+// lastEvent gives the number up to which all events are there to be read. On PostgreSQL an event may be committed before
+// one with a lower number; who goes on from the last event seen would never see that one.
+func (s *Store) lastEvent(ctx context.Context) (int64, error) {
+	if s.pg == nil {
+		return math.MaxInt64, nil
+	}
+	var last int64
+	err := s.journal(ctx, "count events", "", func(tx *txn) error {
+		if err := tx.alone(ctx); err != nil {
+			return err
+		}
+		return tx.QueryRowContext(ctx, sqlLastEvent).Scan(&last)
+	})
+	return last, err
+}
+
 func scanEvent(rows *sql.Rows) (Event, error) {
 	var e Event
 	var at string
@@ -138,88 +185,4 @@ func scanEvent(rows *sql.Rows) (Event, error) {
 	}
 	e.At, err = unstamp(at)
 	return e, err
-}
-
-// Break is the first place where a chain of events does not hold.
-type Break struct {
-	Rollout string
-	Chain   string
-	Seq     int64
-	Problem string
-}
-
-func (b *Break) String() string {
-	chain := b.Chain
-	if chain == "" {
-		chain = "the rollout itself"
-	}
-	return fmt.Sprintf("the journal of rollout %s was altered: event %d of %s %s", b.Rollout, b.Seq, chain, b.Problem)
-}
-
-// VerifyChain follows all chains from their first event to their last and reports the first link that is broken: altered,
-// left out, added or cut off; nil where all hold.
-func (s *Store) VerifyChain(ctx context.Context) (*Break, error) {
-	var broken *Break
-	err := s.view(ctx, "verify the journal", func(tx *sql.Tx) error {
-		type chain struct{ rollout, chain string }
-		type head struct {
-			seq  int64
-			hash []byte
-		}
-		heads := map[chain]head{}
-		err := query(ctx, tx, sqlHeads, nil, func(rows *sql.Rows) error {
-			var c chain
-			var h head
-			err := rows.Scan(&c.rollout, &c.chain, &h.seq, &h.hash)
-			heads[c] = h
-			return err
-		})
-		if err != nil {
-			return err
-		}
-		ends := map[chain]head{}
-		err = query(ctx, tx, sqlChained, nil, func(rows *sql.Rows) error {
-			if broken != nil {
-				return nil
-			}
-			e, err := scanEvent(rows)
-			if err != nil {
-				return err
-			}
-			c := chain{e.Rollout, e.Chain}
-			last := ends[c]
-			hash, err := e.link()
-			if err != nil {
-				return err
-			}
-			fail := func(problem string) { broken = &Break{e.Rollout, e.Chain, e.Seq, problem} }
-			switch {
-			case e.Seq != last.seq+1:
-				fail(fmt.Sprintf("follows event %d: what was between is missing", last.seq))
-			case e.Prev != hex.EncodeToString(last.hash):
-				fail("does not carry the hash of the event before it")
-			case e.Hash != hex.EncodeToString(hash):
-				fail("does not have the hash of its content")
-			}
-			ends[c] = head{e.Seq, hash}
-			return nil
-		})
-		if err != nil || broken != nil {
-			return err
-		}
-		for c, h := range heads {
-			if end := ends[c]; end.seq != h.seq || !bytes.Equal(end.hash, h.hash) {
-				broken = &Break{c.rollout, c.chain, end.seq + 1, "is missing: the end was cut off"}
-				return nil
-			}
-		}
-		for c, end := range ends {
-			if _, ok := heads[c]; !ok {
-				broken = &Break{c.rollout, c.chain, end.seq, "belongs to a chain without a recorded end"}
-				return nil
-			}
-		}
-		return nil
-	})
-	return broken, err
 }

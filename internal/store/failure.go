@@ -11,10 +11,13 @@ import (
 	"github.com/imdsctl/imdsctl/internal/fleet"
 )
 
-// failure turns what SQLite says into what a person can act on. The original error stays within reach of errors.As.
+// failure turns what the engine says into what a person can act on. The original error stays within reach of errors.As.
 func (s *Store) failure(what string, err error) error {
 	if err == nil {
 		return nil
+	}
+	if s.pg != nil {
+		return s.failurePostgres(what, err)
 	}
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return fmt.Errorf("%s %s: %w", what, s.path, err)

@@ -53,7 +53,7 @@ func (s *Store) Changes(ctx context.Context, f ChangeFilter) iter.Seq2[Change, e
 	}
 	return func(yield func(Change, error) bool) {
 		stopped := false
-		err := s.view(ctx, "read the history of "+place.String(), func(tx *sql.Tx) error {
+		err := s.stream(ctx, "read the history of "+place.String(), func(tx *txn) error {
 			id, ok, err := findPlace(ctx, tx, place)
 			if err != nil || !ok {
 				return err
@@ -86,7 +86,7 @@ func (s *Store) Changes(ctx context.Context, f ChangeFilter) iter.Seq2[Change, e
 	}
 }
 
-func scanTimes(ctx context.Context, tx *sql.Tx) (map[int64]time.Time, error) {
+func scanTimes(ctx context.Context, tx *txn) (map[int64]time.Time, error) {
 	at := map[int64]time.Time{}
 	err := query(ctx, tx, sqlScans, []any{0}, func(rows *sql.Rows) error {
 		sc, err := scanScan(rows)
@@ -204,7 +204,7 @@ const dayLayout = "2006-01-02"
 
 // PutPosture records the verdicts of a place on a day; the last of a day counts.
 func (s *Store) PutPosture(ctx context.Context, days []PostureDay) error {
-	return s.update(ctx, "store posture", func(tx *sql.Tx) error {
+	return s.update(ctx, "store posture", func(tx *txn) error {
 		for _, d := range days {
 			place, err := placeID(ctx, tx, d.Place)
 			if err != nil {
@@ -228,7 +228,8 @@ func (s *Store) PutPosture(ctx context.Context, days []PostureDay) error {
 func (s *Store) Posture(ctx context.Context, from, to time.Time) ([]PostureDay, error) {
 	var out []PostureDay
 	args := []any{from.UTC().Format(dayLayout), to.UTC().Format(dayLayout)}
-	err := s.view(ctx, "read posture", func(tx *sql.Tx) error {
+	err := s.view(ctx, "read posture", func(tx *txn) error {
+		out = nil
 		return query(ctx, tx, sqlPosture, args, func(rows *sql.Rows) error {
 			var day string
 			var place fleet.Place

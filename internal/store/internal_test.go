@@ -4,12 +4,20 @@ import (
 	"bytes"
 	"context"
 	"database/sql"
+	"database/sql/driver"
+	"encoding/hex"
 	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/imdsctl/imdsctl/internal/engine"
 	"github.com/imdsctl/imdsctl/internal/fleet"
 	"github.com/imdsctl/imdsctl/internal/plan"
 )
@@ -98,8 +106,8 @@ func TestForgedEvent(t *testing.T) {
 	if err := s.PutPlan(ctx, "d", plan.Header{}, "", now); err != nil {
 		t.Fatal(err)
 	}
-	err = s.update(ctx, "set up", func(tx *sql.Tx) error {
-		if _, err := tx.ExecContext(ctx, sqlAddRollout, "r", "d", "{}", "running", stamp(now), "ann", 1); err != nil {
+	err = s.update(ctx, "set up", func(tx *txn) error {
+		if _, err := tx.ExecContext(ctx, sqlAddRollout, "r", "d", "{}", "running", stamp(now), "ann", 1, 0); err != nil {
 			return err
 		}
 		for _, reason := range []string{"first", "second", "third"} {
@@ -124,14 +132,14 @@ func TestForgedEvent(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		err = s.update(ctx, "forge", func(tx *sql.Tx) error {
+		err = s.update(ctx, "forge", func(tx *txn) error {
 			return one(tx.ExecContext(ctx, `UPDATE event SET reason = $2, hash = $3 WHERE id = $1`, e.ID, e.Reason, hash))
 		})
 		if err != nil {
 			t.Fatal(err)
 		}
 	}
-	broken, err := s.VerifyChain(ctx)
+	_, broken, err := s.VerifyChain(ctx, "r")
 	if err != nil || broken == nil || broken.Seq != 3 {
 		t.Errorf("a forged event: %v %v", broken, err)
 	}
@@ -156,13 +164,105 @@ func TestConnections(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer other.Close()
-	err = s.update(t.Context(), "hold", func(*sql.Tx) error {
-		if err := other.update(t.Context(), "enter", func(*sql.Tx) error { return nil }); err == nil {
+	err = s.update(t.Context(), "hold", func(*txn) error {
+		if err := other.update(t.Context(), "enter", func(*txn) error { return nil }); err == nil {
 			t.Error("two transactions that write have begun")
 		}
 		return nil
 	})
 	if err != nil {
 		t.Fatal(err)
+	}
+}
+
+// FuzzVerifyEvents: no file makes it fail but with a diagnostic, and what passes has chains that hold.
+func FuzzVerifyEvents(f *testing.F) {
+	var lines []byte
+	prev := ""
+	for seq := int64(1); seq <= 3; seq++ {
+		e := Event{ID: seq, Rollout: "r", Seq: seq, Name: "remark", At: time.Unix(1_700_000_000, 5).UTC(), Prev: prev,
+			Detail: map[string]string{"n": "<1>"}}
+		hash, err := e.link()
+		if err != nil {
+			f.Fatal(err)
+		}
+		e.Hash = hex.EncodeToString(hash)
+		prev = e.Hash
+		line, err := json.Marshal(e)
+		if err != nil {
+			f.Fatal(err)
+		}
+		lines = append(append(lines, line...), '\n')
+	}
+	f.Add(lines)
+	f.Add(lines[:len(lines)/2])
+	f.Add([]byte(`{"id":1,"rollout":"r","event":"x","seq":1,"at":"0001-01-01T00:00:00Z","prev_hash":"","hash":""}`))
+	f.Add([]byte("{}\n[]\nnull"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		count, broken, err := VerifyEvents(bytes.NewReader(data), "file")
+		if err != nil {
+			if _, ok := errors.AsType[fleet.Diagnostic](err); !ok || broken != nil {
+				t.Errorf("%v %v", err, broken)
+			}
+			return
+		}
+		if broken != nil && (broken.Line != count+1 || broken.String() == "") {
+			t.Errorf("%+v after %d events", broken, count)
+		}
+		again, second, err := VerifyEvents(bytes.NewReader(append(bytes.Clone(data), "\n"+`{"id":9}`...)), "file")
+		if broken == nil && (err == nil || again != count || second != nil) {
+			t.Errorf("a line that is no event: %d %v %v", again, second, err)
+		}
+	})
+}
+
+func TestNumber(t *testing.T) {
+	for statement, want := range map[string]string{
+		"SELECT 1":                                "SELECT 1",
+		"UPDATE t SET a = $1 WHERE id IN (?,?)":   "UPDATE t SET a = $1 WHERE id IN ($2,$3)",
+		"INSERT INTO t VALUES (?,?),(?,?) a = $9": "INSERT INTO t VALUES ($10,$11),($12,$13) a = $9",
+	} {
+		if got := number(statement); got != want {
+			t.Errorf("%s\n got %s\nwant %s", statement, got, want)
+		}
+	}
+}
+
+// TestClassify: what is worth another attempt, and what is not.
+func TestClassify(t *testing.T) {
+	ctx := t.Context()
+	code := func(c string) error { return fmt.Errorf("wrapped: %w", &pgconn.PgError{Code: c}) }
+	for _, tt := range []struct {
+		err  error
+		want cause
+	}{
+		{nil, lasting}, {engine.ErrNotAdmitted, lasting}, {engine.ErrFenced, lasting}, {sql.ErrNoRows, lasting},
+		{code("23505"), lasting}, {code("28P01"), lasting}, {code("3D000"), lasting}, {code("53100"), lasting},
+		{code("40001"), contended}, {code("40P01"), contended}, {code("55P03"), contended},
+		{code("57P01"), disconnected}, {code("57P03"), disconnected}, {code("25P03"), disconnected}, {code("25006"), disconnected},
+		{code("08006"), disconnected}, {code("53300"), disconnected},
+		{io.ErrUnexpectedEOF, disconnected}, {driver.ErrBadConn, disconnected}, {unanswered{errors.New("odd")}, disconnected},
+	} {
+		if got := classify(ctx, tt.err); got != tt.want {
+			t.Errorf("%v is %d, not %d", tt.err, got, tt.want)
+		}
+	}
+	ended, cancel := context.WithCancel(ctx)
+	cancel()
+	if classify(ended, io.EOF) != lasting {
+		t.Error("a caller who has given up is kept waiting")
+	}
+}
+
+func TestRedacted(t *testing.T) {
+	for url, want := range map[string]string{
+		"postgres://ann:secret@db.example.com:5432/imds?sslmode=require&password=secret": "postgres://ann@db.example.com:5432/imds",
+		"postgres://db.example.com/imds":                                                 "postgres://db.example.com/imds",
+		"postgres:///imds?host=/run&password=secret":                                     "the PostgreSQL database",
+		"postgres://ann:sec%zzret@x/y":                                                   "the PostgreSQL database",
+	} {
+		if got := redacted(url); got != want {
+			t.Errorf("%s, not %s", got, want)
+		}
 	}
 }

@@ -34,7 +34,10 @@ func (s *Store) Begin(ctx context.Context, p *plan.Plan, now time.Time) (*engine
 		return nil, fmt.Errorf("begin plan %s: its content has the digest %s: %w", p.Digest, copied.Digest, plan.ErrEdited)
 	}
 	id := rolloutID(p.Digest)
-	err := s.journal(ctx, "begin the rollout of plan "+p.Digest, "begin", func(tx *sql.Tx) error {
+	err := s.journal(ctx, "begin the rollout of plan "+p.Digest, "begin", func(tx *txn) error {
+		if err := tx.single(ctx); err != nil {
+			return err
+		}
 		approvals, err := readApprovals(ctx, tx, p.Digest)
 		if err != nil {
 			return err
@@ -58,7 +61,7 @@ func (s *Store) Begin(ctx context.Context, p *plan.Plan, now time.Time) (*engine
 // rolloutID names the rollout of a plan: there is one.
 func rolloutID(digest string) string { return "r-" + digest[:min(shortestDigest, len(digest))] }
 
-func addRollout(ctx context.Context, tx *sql.Tx, id string, p *plan.Plan, approvals []Approval, now time.Time) error {
+func addRollout(ctx context.Context, tx *txn, id string, p *plan.Plan, approvals []Approval, now time.Time) error {
 	header, err := json.Marshal(p.Header)
 	if err != nil {
 		return fmt.Errorf("header of the plan: %w", err)
@@ -72,7 +75,7 @@ func addRollout(ctx context.Context, tx *sql.Tx, id string, p *plan.Plan, approv
 		actors = append(actors, a.Actor)
 	}
 	_, err = tx.ExecContext(ctx, sqlAddRollout, id, p.Digest, string(header), string(status), stamp(now),
-		strings.Join(actors, ", "), max(1, p.Header.Rules.MaxInFlight))
+		strings.Join(actors, ", "), p.Header.Rules.MaxInFlight, p.Header.Rules.MaxInFlightAccount)
 	if err != nil {
 		return err
 	}
@@ -93,7 +96,7 @@ func addRollout(ctx context.Context, tx *sql.Tx, id string, p *plan.Plan, approv
 }
 
 // addPlan stores the plan item by item.
-func addPlan(ctx context.Context, tx *sql.Tx, id string, p *plan.Plan, now time.Time) error {
+func addPlan(ctx context.Context, tx *txn, id string, p *plan.Plan, now time.Time) error {
 	if err := addStacks(ctx, tx, id, p.Stacks); err != nil {
 		return err
 	}
@@ -106,50 +109,44 @@ func addPlan(ctx context.Context, tx *sql.Tx, id string, p *plan.Plan, now time.
 	return addItems(ctx, tx, id, itemExempt, p.Exempt)
 }
 
-func addStacks(ctx context.Context, tx *sql.Tx, id string, stacks []plan.Stack) error {
-	put, err := tx.PrepareContext(ctx, sqlAddStack)
-	if err != nil {
-		return err
-	}
-	defer put.Close()
+func addStacks(ctx context.Context, tx *txn, id string, stacks []plan.Stack) error {
+	put := inserter{tx: tx, statement: sqlAddStacks, width: 10}
 	for i := range stacks {
 		st := &stacks[i]
 		body, err := json.Marshal(st)
 		if err == nil {
-			_, err = put.ExecContext(ctx, id, st.ID, i, st.Place.String(), string(body), string(rollout.StackWaiting))
+			err = put.row(ctx, id, st.ID, i, st.Place.String(), string(body), string(rollout.StackWaiting), 0, "", "", "")
 		}
 		if err != nil {
 			return fmt.Errorf("stack %s: %w", st.ID, err)
 		}
 	}
-	return nil
+	return put.flush(ctx)
 }
 
-func addChanges(ctx context.Context, tx *sql.Tx, id string, changes []plan.Change, now time.Time) error {
-	put, err := tx.PrepareContext(ctx, sqlAddChange)
-	if err != nil {
-		return err
-	}
-	defer put.Close()
-	state, err := tx.PrepareContext(ctx, sqlAddState)
-	if err != nil {
-		return err
-	}
-	defer state.Close()
+func addChanges(ctx context.Context, tx *txn, id string, changes []plan.Change, now time.Time) error {
+	put := inserter{tx: tx, statement: sqlAddChanges, width: 9}
+	states := inserter{tx: tx, statement: sqlAddStates, width: 8}
+	at := stamp(now)
 	for i := range changes {
 		c := &changes[i]
 		body, err := json.Marshal(c)
 		if err == nil {
-			_, err = put.ExecContext(ctx, id, c.ID, i, c.Stack, c.Step, c.Ref.String(), c.Action, string(body))
-		}
-		if err == nil {
-			_, err = state.ExecContext(ctx, id, c.ID, stamp(now))
+			err = put.row(ctx, id, c.ID, i, c.Stack, c.Step, c.Ref.String(), c.Action, string(c.Class), string(body))
 		}
 		if err != nil {
 			return fmt.Errorf("change %s of %s: %w", c.ID, c.Ref, err)
 		}
 	}
-	return nil
+	if err := put.flush(ctx); err != nil {
+		return err
+	}
+	for i := range changes {
+		if err := states.row(ctx, id, changes[i].ID, string(engine.ChangePending), 0, "", 0, "", at); err != nil {
+			return fmt.Errorf("change %s of %s: %w", changes[i].ID, changes[i].Ref, err)
+		}
+	}
+	return states.flush(ctx)
 }
 
 // Types of plan_item.
@@ -158,23 +155,50 @@ const (
 	itemExempt = "exempt"
 )
 
-func addItems[T any](ctx context.Context, tx *sql.Tx, id, kind string, items []T) error {
+func addItems[T any](ctx context.Context, tx *txn, id, kind string, items []T) error {
+	put := inserter{tx: tx, statement: sqlAddItems, width: 4}
 	for i := range items {
 		body, err := json.Marshal(items[i])
 		if err == nil {
-			_, err = tx.ExecContext(ctx, sqlAddItem, id, kind, i, string(body))
+			err = put.row(ctx, id, kind, i, string(body))
 		}
 		if err != nil {
 			return fmt.Errorf("%s item %d: %w", kind, i, err)
 		}
 	}
-	return nil
+	return put.flush(ctx)
+}
+
+// inserter writes rows, many to a statement.
+type inserter struct {
+	tx        *txn
+	statement string // ends with VALUES
+	width     int    // columns
+	args      []any
+}
+
+func (in *inserter) row(ctx context.Context, values ...any) error {
+	in.args = append(in.args, values...)
+	if len(in.args) < batch*in.width {
+		return nil
+	}
+	return in.flush(ctx)
+}
+
+func (in *inserter) flush(ctx context.Context) error {
+	if len(in.args) == 0 {
+		return nil
+	}
+	_, err := in.tx.ExecContext(ctx, in.statement+tuples(len(in.args)/in.width, in.width), in.args...)
+	in.args = in.args[:0]
+	return err
 }
 
 // Plan implements engine.Journal.
 func (s *Store) Plan(ctx context.Context, id string) (*plan.Plan, error) {
-	p := &plan.Plan{}
-	err := s.view(ctx, "read the plan of rollout "+id, func(tx *sql.Tx) error {
+	var p *plan.Plan
+	err := s.view(ctx, "read the plan of rollout "+id, func(tx *txn) error {
+		p = &plan.Plan{}
 		var header []byte
 		if err := found(id, tx.QueryRowContext(ctx, sqlHeader, id).Scan(&header, &p.Digest)); err != nil {
 			return err
@@ -209,7 +233,7 @@ func found(id string, err error) error {
 	return err
 }
 
-func bodies[T any](ctx context.Context, tx *sql.Tx, statement string, args ...any) ([]T, error) {
+func bodies[T any](ctx context.Context, tx *txn, statement string, args ...any) ([]T, error) {
 	var out []T
 	err := query(ctx, tx, statement, args, func(rows *sql.Rows) error {
 		var body sql.RawBytes
@@ -226,8 +250,9 @@ func bodies[T any](ctx context.Context, tx *sql.Tx, statement string, args ...an
 
 // Load implements engine.Journal.
 func (s *Store) Load(ctx context.Context, id string) (*engine.Record, error) {
-	r := &engine.Record{ID: id, Stacks: map[string]rollout.Stack{}, Changes: map[string]engine.ChangeState{}}
-	err := s.view(ctx, "read rollout "+id, func(tx *sql.Tx) error {
+	var r *engine.Record
+	err := s.view(ctx, "read rollout "+id, func(tx *txn) error {
+		r = &engine.Record{ID: id, Stacks: map[string]rollout.Stack{}, Changes: map[string]engine.ChangeState{}}
 		var created, updated string
 		var version int64
 		if err := found(id, tx.QueryRowContext(ctx, sqlRollout, id).Scan(&r.Digest, &r.Status, &r.Reason, &created, &updated,
@@ -247,7 +272,13 @@ func (s *Store) Load(ctx context.Context, id string) (*engine.Record, error) {
 			return err
 		}
 		var err error
-		r.Undo, err = readUndos(ctx, tx, id)
+		if r.Undo, err = pairs(ctx, tx, sqlUndos, id); err != nil {
+			return err
+		}
+		if r.Waves, err = pairs(ctx, tx, sqlWaves, id); err != nil {
+			return err
+		}
+		r.Stop, err = readStop(ctx, tx)
 		return err
 	})
 	if err != nil {
@@ -256,7 +287,7 @@ func (s *Store) Load(ctx context.Context, id string) (*engine.Record, error) {
 	return r, nil
 }
 
-func readStacks(ctx context.Context, tx *sql.Tx, r *engine.Record) error {
+func readStacks(ctx context.Context, tx *txn, r *engine.Record) error {
 	return query(ctx, tx, sqlStacks, []any{r.ID}, func(rows *sql.Rows) error {
 		var id string
 		var t stackTimes
@@ -282,48 +313,84 @@ func (t stackTimes) stack() (rollout.Stack, error) {
 	return t.Stack, errors.Join(err1, err2)
 }
 
-func readStates(ctx context.Context, tx *sql.Tx, r *engine.Record) error {
+func readStates(ctx context.Context, tx *txn, r *engine.Record) error {
 	return query(ctx, tx, sqlStates, []any{r.ID}, func(rows *sql.Rows) error {
-		var c engine.ChangeState
-		var outputs sql.RawBytes
-		var updated string
-		if err := rows.Scan(&c.ID, &c.Phase, &c.Wrote, &outputs, &c.Attempt, &c.Reason, &updated); err != nil {
+		var st stateRow
+		if err := rows.Scan(st.columns()...); err != nil {
 			return err
 		}
-		if len(outputs) > 0 {
-			if err := json.Unmarshal(outputs, &c.Outputs); err != nil {
-				return fmt.Errorf("outputs of change %s: %w", c.ID, err)
-			}
-		}
-		var err error
-		c.Updated, err = unstamp(updated)
+		c, err := st.state()
 		r.Changes[c.ID] = c
 		return err
 	})
 }
 
-func readUndos(ctx context.Context, tx *sql.Tx, id string) (map[string]string, error) {
+// stateRow is a row of change_state. Where it comes from a join that may find none, it is empty.
+type stateRow struct {
+	id, phase, outputs, reason, updated sql.NullString
+	wrote, attempt                      sql.NullInt64
+}
+
+// columns are where id, phase, wrote, outputs, attempt, reason and updated go.
+func (r *stateRow) columns() []any {
+	return []any{&r.id, &r.phase, &r.wrote, &r.outputs, &r.attempt, &r.reason, &r.updated}
+}
+
+func (r *stateRow) state() (engine.ChangeState, error) {
+	c := engine.ChangeState{ID: r.id.String, Phase: engine.ChangePhase(r.phase.String), Wrote: r.wrote.Int64 != 0,
+		Attempt: int(r.attempt.Int64), Reason: r.reason.String}
+	if r.outputs.String != "" {
+		if err := json.Unmarshal([]byte(r.outputs.String), &c.Outputs); err != nil {
+			return c, fmt.Errorf("outputs of change %s: %w", c.ID, err)
+		}
+	}
+	var err error
+	c.Updated, err = unstamp(r.updated.String)
+	return c, err
+}
+
+// pairs reads two columns of text as a map; nil where there are no rows.
+func pairs(ctx context.Context, tx *txn, statement, id string) (map[string]string, error) {
 	var out map[string]string
-	err := query(ctx, tx, sqlUndos, []any{id}, func(rows *sql.Rows) error {
-		var stack, who string
-		if err := rows.Scan(&stack, &who); err != nil {
+	err := query(ctx, tx, statement, []any{id}, func(rows *sql.Rows) error {
+		var key, value string
+		if err := rows.Scan(&key, &value); err != nil {
 			return err
 		}
 		if out == nil {
 			out = map[string]string{}
 		}
-		out[stack] = who
+		out[key] = value
 		return nil
 	})
 	return out, err
 }
 
+// readStop says who stopped everything; "" while nothing is stopped.
+func readStop(ctx context.Context, tx *txn) (string, error) {
+	var who string
+	err := tx.QueryRowContext(ctx, sqlStopped).Scan(&who)
+	if errors.Is(err, sql.ErrNoRows) {
+		return "", nil
+	}
+	return who, err
+}
+
 // Move implements engine.Journal. A move that the machines' tables do not have is refused.
-func (s *Store) Move(ctx context.Context, id string, moves []engine.Move, now time.Time) error {
+func (s *Store) Move(ctx context.Context, id string, seat engine.Lease, moves []engine.Move, now time.Time) error {
 	if len(moves) == 0 {
 		return nil
 	}
-	return s.journal(ctx, "move rollout "+id, "move", func(tx *sql.Tx) error {
+	return s.journal(ctx, "move rollout "+id, "move", func(tx *txn) error {
+		if err := tx.writesEvents(ctx); err != nil {
+			return err
+		}
+		if err := tx.lockRollout(ctx, id); err != nil {
+			return err
+		}
+		if err := holdsLease(ctx, tx, seat, engine.SeatKey(id)); err != nil {
+			return err
+		}
 		for _, m := range moves {
 			var err error
 			if m.Stack == "" {
@@ -340,7 +407,7 @@ func (s *Store) Move(ctx context.Context, id string, moves []engine.Move, now ti
 	})
 }
 
-func moveStatus(ctx context.Context, tx *sql.Tx, id string, m engine.Move, now time.Time) error {
+func moveStatus(ctx context.Context, tx *txn, id string, m engine.Move, now time.Time) error {
 	status, err := readStatus(ctx, tx, id)
 	if err != nil {
 		return err
@@ -368,7 +435,7 @@ func moved(m engine.Move, pairs ...string) map[string]string {
 	return detail
 }
 
-func readStatus(ctx context.Context, tx *sql.Tx, id string) (rollout.Status, error) {
+func readStatus(ctx context.Context, tx *txn, id string) (rollout.Status, error) {
 	var r struct {
 		digest, reason, created, updated, approved string
 		status                                     rollout.Status
@@ -380,7 +447,7 @@ func readStatus(ctx context.Context, tx *sql.Tx, id string) (rollout.Status, err
 	return r.status, found(id, err)
 }
 
-func moveStack(ctx context.Context, tx *sql.Tx, id string, m engine.Move, now time.Time) error {
+func moveStack(ctx context.Context, tx *txn, id string, m engine.Move, now time.Time) error {
 	have, place, err := readStack(ctx, tx, id, m.Stack)
 	if err != nil {
 		return err
@@ -404,7 +471,7 @@ func moveStack(ctx context.Context, tx *sql.Tx, id string, m engine.Move, now ti
 		Reason: m.Reason, Detail: moved(m, "from", string(m.From.Phase), "to", string(m.To.Phase), "step", strconv.Itoa(m.To.Step))})
 }
 
-func readStack(ctx context.Context, tx *sql.Tx, id, stack string) (rollout.Stack, string, error) {
+func readStack(ctx context.Context, tx *txn, id, stack string) (rollout.Stack, string, error) {
 	var t stackTimes
 	var place string
 	err := tx.QueryRowContext(ctx, sqlStack, id, stack).Scan(&t.Phase, &t.Step, &t.due, &t.since, &t.Reason, &place)
@@ -425,7 +492,7 @@ func sameStack(a, b rollout.Stack) bool {
 
 // forgetUndo forgets the request for a stack's rollback when it begins, and makes what is stuck due for another try. It is
 // forgotten as well when the stack comes to where there is nothing to put back, lest the rollout wait for it for ever.
-func forgetUndo(ctx context.Context, tx *sql.Tx, id string, m engine.Move, now time.Time) error {
+func forgetUndo(ctx context.Context, tx *txn, id string, m engine.Move, now time.Time) error {
 	begins := rollout.StackEvent(m.Event) == rollout.StackUndo
 	_, open := rollout.StackTable()[m.To.Phase][rollout.StackUndo]
 	if open && !begins {
@@ -450,6 +517,7 @@ func forgetUndo(ctx context.Context, tx *sql.Tx, id string, m engine.Move, now t
 // admissible is what Admit looks at.
 type admissible struct {
 	stack, ref, action string
+	class              plan.Class
 	step               int
 	phase              engine.ChangePhase
 	wrote              bool
@@ -457,8 +525,13 @@ type admissible struct {
 	stackPhase         rollout.StackPhase
 	stackStep          int
 	status             rollout.Status
-	budget             int
-	open, openHere     int
+	digest, approved   string
+	stop               string
+	followUp           bool
+	account            fleet.AccountID
+	// Intents that are open: in all, of the change itself, and in the account; and how many may be.
+	open, openHere, openAccount int
+	budget, budgetAccount       int
 }
 
 // Admit implements engine.Journal.
@@ -468,12 +541,18 @@ func (s *Store) Admit(ctx context.Context, a engine.Admission) (engine.Intent, e
 		return in, errors.New("an admission names a change, a direction and the time its call may take")
 	}
 	what := fmt.Sprintf("admit change %s of %s", a.Change.ID, a.Change.Ref)
-	err := s.journal(ctx, what, "admit", func(tx *sql.Tx) error {
-		have, err := readAdmissible(ctx, tx, a)
-		if err != nil {
+	err := s.journal(ctx, what, "admit", func(tx *txn) error {
+		if err := tx.writesEvents(ctx); err != nil {
 			return err
 		}
-		if err := holdsLane(ctx, tx, a.Lane, a.Change.Ref.Place); err != nil {
+		if err := tx.lockRollout(ctx, a.Rollout); err != nil {
+			return err
+		}
+		if err := holdsLease(ctx, tx, a.Lane, engine.LaneKey(a.Change.Ref.Place)); err != nil {
+			return err
+		}
+		have, err := readAdmissible(ctx, tx, a)
+		if err != nil {
 			return err
 		}
 		if refusal := have.refuse(a.Direction); refusal != "" {
@@ -481,7 +560,7 @@ func (s *Store) Admit(ctx context.Context, a engine.Admission) (engine.Intent, e
 		}
 		in = engine.Intent{Rollout: a.Rollout, Change: a.Change.ID, Place: a.Change.Ref.Place, Direction: a.Direction,
 			Attempt: have.attempt + 1, Token: a.Token, Epoch: a.Lane.Epoch, Opened: a.Now.UTC(), LeaseUntil: a.Now.Add(a.Lease).UTC()}
-		return addIntent(ctx, tx, have.stack, &in)
+		return addIntent(ctx, tx, have, a.Change, &in)
 	})
 	if err != nil {
 		return engine.Intent{}, err
@@ -489,10 +568,10 @@ func (s *Store) Admit(ctx context.Context, a engine.Admission) (engine.Intent, e
 	return in, nil
 }
 
-func readAdmissible(ctx context.Context, tx *sql.Tx, a engine.Admission) (*admissible, error) {
-	var h admissible
-	err := tx.QueryRowContext(ctx, sqlAdmissible, a.Rollout, a.Change.ID).Scan(&h.stack, &h.step, &h.ref, &h.action, &h.phase,
-		&h.wrote, &h.attempt, &h.stackPhase, &h.stackStep, &h.status, &h.budget)
+func readAdmissible(ctx context.Context, tx *txn, a engine.Admission) (*admissible, error) {
+	h := admissible{account: a.Change.Ref.Account, followUp: a.Change.Ref.Kind == plan.KindFollowUp}
+	err := tx.QueryRowContext(ctx, sqlAdmissible, a.Rollout, a.Change.ID).Scan(&h.stack, &h.step, &h.ref, &h.action, &h.class, &h.phase,
+		&h.wrote, &h.attempt, &h.stackPhase, &h.stackStep, &h.status, &h.budget, &h.budgetAccount, &h.digest, &h.approved)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, fmt.Errorf("rollout %s has no change %s: %w", a.Rollout, a.Change.ID, ErrUnknownRollout)
 	}
@@ -502,14 +581,24 @@ func readAdmissible(ctx context.Context, tx *sql.Tx, a engine.Admission) (*admis
 	if h.ref != a.Change.Ref.String() || h.action != a.Change.Action || h.stack != a.Change.Stack || h.step != a.Change.Step {
 		return nil, fmt.Errorf("change %s is not the one that was approved: that is %s of %s", a.Change.ID, h.action, h.ref)
 	}
-	return &h, tx.QueryRowContext(ctx, sqlOpenCount, a.Rollout, a.Change.ID).Scan(&h.open, &h.openHere)
+	if h.stop, err = readStop(ctx, tx); err != nil {
+		return nil, err
+	}
+	return &h, tx.QueryRowContext(ctx, sqlOpenCount, a.Rollout, a.Change.ID, string(h.account)).
+		Scan(&h.open, &h.openHere, &h.openAccount)
 }
 
 // refuse says why no intent may start now, or "".
 func (h *admissible) refuse(d engine.Direction) string {
 	switch {
+	case h.stop != "":
+		return "everything is stopped by " + h.stop
 	case h.openHere > 0:
 		return "the change has an open intent"
+	case h.class == plan.ClassManual:
+		return "the change is made by a person"
+	case d == engine.Backward && h.followUp:
+		return "a follow-up is never put back"
 	case d == engine.Forward && !h.status.MayWrite(), d == engine.Backward && !h.status.MayRevert():
 		return "the rollout is " + string(h.status)
 	case d == engine.Forward && (h.stackPhase != rollout.StackApplying || h.step != h.stackStep),
@@ -519,8 +608,10 @@ func (h *admissible) refuse(d engine.Direction) string {
 		return "the change is " + string(h.phase) + " already"
 	case d == engine.Backward && !h.revertible():
 		return "the change is " + string(h.phase) + ", and there is nothing of ours to put back"
-	case h.open >= h.budget:
+	case h.budget > 0 && h.open >= h.budget:
 		return fmt.Sprintf("%d intents are open, and the plan allows %d", h.open, h.budget)
+	case h.budgetAccount > 0 && h.openAccount >= h.budgetAccount:
+		return fmt.Sprintf("%d intents are open in account %s, and the plan allows %d", h.openAccount, h.account, h.budgetAccount)
 	}
 	return ""
 }
@@ -539,18 +630,40 @@ func (h *admissible) revertible() bool {
 	return false
 }
 
-func addIntent(ctx context.Context, tx *sql.Tx, stack string, in *engine.Intent) error {
-	err := tx.QueryRowContext(ctx, sqlAddIntent, in.Rollout, in.Change, in.Place.String(), string(in.Direction), in.Attempt, in.Token,
-		in.Epoch, stamp(in.Opened), stamp(in.LeaseUntil)).Scan(&in.ID)
+func addIntent(ctx context.Context, tx *txn, have *admissible, c *plan.Change, in *engine.Intent) error {
+	err := tx.QueryRowContext(ctx, sqlAddIntent, in.Rollout, in.Change, in.Place.String(), string(in.Place.Account),
+		string(in.Direction), in.Attempt, in.Token, in.Epoch, stamp(in.Opened), stamp(in.LeaseUntil)).Scan(&in.ID)
 	if err != nil {
 		return err
 	}
 	if err := one(tx.ExecContext(ctx, sqlOpenState, in.Rollout, in.Change, in.Attempt, stamp(in.Opened))); err != nil {
 		return err
 	}
-	return appendEvent(ctx, tx, Event{Rollout: in.Rollout, Chain: in.Place.String(), Name: "intent", Stack: stack, Change: in.Change,
-		At: in.Opened, Detail: map[string]string{"intent": strconv.FormatInt(in.ID, 10), "direction": string(in.Direction),
-			"attempt": strconv.Itoa(in.Attempt), "token": in.Token, "epoch": strconv.FormatInt(in.Epoch, 10)}})
+	detail, err := intentDetail(have, c, in)
+	if err != nil {
+		return err
+	}
+	return appendEvent(ctx, tx, Event{Rollout: in.Rollout, Chain: in.Place.String(), Name: "intent", Stack: have.stack,
+		Change: in.Change, At: in.Opened, Reason: c.Why, Detail: detail})
+}
+
+// intentDetail is what the journal says of a write: what, from what to what, on which evidence, on whose word. On the way
+// back, before and after change places.
+func intentDetail(have *admissible, c *plan.Change, in *engine.Intent) (map[string]string, error) {
+	detail := map[string]string{"intent": strconv.FormatInt(in.ID, 10), "direction": string(in.Direction),
+		"attempt": strconv.Itoa(in.Attempt), "token": in.Token, "epoch": strconv.FormatInt(in.Epoch, 10),
+		"resource": c.Ref.String(), "action": c.Action, "digest": have.digest, "approved_by": have.approved}
+	before, after := c.Before, c.After
+	if in.Direction == engine.Backward {
+		before, after = after, before
+	}
+	var err1, err2 error
+	detail["before"], err1 = jsonOrEmpty(before)
+	detail["after"], err2 = jsonOrEmpty(after)
+	evidence, err3 := json.Marshal(c.Evidence)
+	detail["evidence"], detail["override"] = string(evidence), c.Override
+	maps.DeleteFunc(detail, func(_, v string) bool { return v == "" })
+	return detail, errors.Join(err1, err2, err3)
 }
 
 // Settle implements engine.Journal. That imdsctl wrote a change is never unlearned.
@@ -558,12 +671,15 @@ func (s *Store) Settle(ctx context.Context, st engine.Settlement) error {
 	if st.Phase == engine.ChangeOpen || st.Phase == "" {
 		return fmt.Errorf("settle change %s: %q is no outcome", st.Change, st.Phase)
 	}
-	return s.journal(ctx, "settle change "+st.Change, "settle", func(tx *sql.Tx) error {
+	return s.journal(ctx, "settle change "+st.Change, "settle", func(tx *txn) error {
+		if err := tx.writesEvents(ctx); err != nil {
+			return err
+		}
 		ref, stack, err := changeRef(ctx, tx, st.Rollout, st.Change)
 		if err != nil {
 			return err
 		}
-		if err := holdsLane(ctx, tx, st.Lane, ref.Place); err != nil {
+		if err := holdsLease(ctx, tx, st.Lane, engine.LaneKey(ref.Place)); err != nil {
 			return err
 		}
 		if err := closeIntent(ctx, tx, st); err != nil {
@@ -600,7 +716,7 @@ func (s *Store) Settle(ctx context.Context, st engine.Settlement) error {
 	})
 }
 
-func changeRef(ctx context.Context, tx *sql.Tx, id, change string) (fleet.Ref, string, error) {
+func changeRef(ctx context.Context, tx *txn, id, change string) (fleet.Ref, string, error) {
 	var text, stack string
 	err := tx.QueryRowContext(ctx, sqlChangeRef, id, change).Scan(&text, &stack)
 	if errors.Is(err, sql.ErrNoRows) {
@@ -614,10 +730,10 @@ func changeRef(ctx context.Context, tx *sql.Tx, id, change string) (fleet.Ref, s
 }
 
 // closeIntent gives the settlement's intent its outcome. A settlement without intent finds none open.
-func closeIntent(ctx context.Context, tx *sql.Tx, st engine.Settlement) error {
+func closeIntent(ctx context.Context, tx *txn, st engine.Settlement) error {
 	if st.Intent == 0 {
-		var open, here int
-		if err := tx.QueryRowContext(ctx, sqlOpenCount, st.Rollout, st.Change).Scan(&open, &here); err != nil {
+		var here int
+		if err := tx.QueryRowContext(ctx, sqlOpenHere, st.Rollout, st.Change).Scan(&here); err != nil {
 			return err
 		}
 		if here > 0 {
@@ -666,30 +782,37 @@ func flag(b bool) int {
 	return 0
 }
 
-// OpenIntents implements engine.Journal.
-func (s *Store) OpenIntents(ctx context.Context, id string) ([]engine.Intent, error) {
-	var out []engine.Intent
-	err := s.view(ctx, "read open intents of rollout "+id, func(tx *sql.Tx) error {
-		return query(ctx, tx, sqlOpenIntents, []any{id}, func(rows *sql.Rows) error {
-			in := engine.Intent{Rollout: id}
+// OpenIntent implements engine.Journal.
+func (s *Store) OpenIntent(ctx context.Context, id, change string) (engine.Intent, bool, error) {
+	var in engine.Intent
+	found := false
+	err := s.view(ctx, "read the open intent of change "+change, func(tx *txn) error {
+		in, found = engine.Intent{Rollout: id}, false
+		return query(ctx, tx, sqlOpenIntent, []any{id, change}, func(rows *sql.Rows) error {
 			var place, opened, until string
 			if err := rows.Scan(&in.ID, &in.Change, &place, &in.Direction, &in.Attempt, &in.Token, &in.Epoch, &opened, &until); err != nil {
 				return err
 			}
+			found = true
 			var err1, err2, err3 error
 			in.Place, err1 = fleet.ParsePlace(place)
 			in.Opened, err2 = unstamp(opened)
 			in.LeaseUntil, err3 = unstamp(until)
-			out = append(out, in)
 			return errors.Join(err1, err2, err3)
 		})
 	})
-	return out, err
+	if err != nil || !found {
+		return engine.Intent{}, false, err
+	}
+	return in, true, nil
 }
 
 // Note implements engine.Journal.
 func (s *Store) Note(ctx context.Context, id, stack, event string, detail map[string]string, now time.Time) error {
-	return s.journal(ctx, "note "+event+" in rollout "+id, "note", func(tx *sql.Tx) error {
+	return s.journal(ctx, "note "+event+" in rollout "+id, "note", func(tx *txn) error {
+		if err := tx.writesEvents(ctx); err != nil {
+			return err
+		}
 		if _, err := readStatus(ctx, tx, id); err != nil {
 			return err
 		}

@@ -13,7 +13,6 @@ import (
 	"modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
 
-	"github.com/imdsctl/imdsctl/internal/engine"
 	"github.com/imdsctl/imdsctl/internal/fleet"
 )
 
@@ -35,7 +34,12 @@ func (h Holder) String() string {
 //
 // While it is held, whoever took a lane under an earlier process lock is known to be dead, so Acquire need not wait for that
 // lease to run out. A store is locked once; release gives the lock up and may be called again.
+//
+// On PostgreSQL many processes work with one database, and leases alone keep them apart: there is nothing to lock.
 func (s *Store) LockProcess(ctx context.Context, command string, now time.Time) (release func() error, err error) {
+	if s.pg != nil {
+		return func() error { return nil }, nil
+	}
 	if s.processNonce() != "" {
 		return nil, errors.New("this store holds the process lock already")
 	}
@@ -125,71 +129,4 @@ func (s *Store) setProcessNonce(n string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.process = n
-}
-
-// Acquire implements engine.Journal. A holder is known to be dead when it took the lane under a process lock that is no
-// longer held, which is so as soon as this store holds it.
-func (s *Store) Acquire(ctx context.Context, place fleet.Place, holder string, now time.Time, ttl time.Duration) (engine.Lane, error) {
-	if holder == "" || ttl <= 0 {
-		return engine.Lane{}, errors.New("a lane is taken by somebody, for some time")
-	}
-	lane := engine.Lane{Place: place, Holder: holder}
-	mine := s.processNonce()
-	err := s.journal(ctx, "take the lane of "+place.String(), "acquire", func(tx *sql.Tx) error {
-		var have, until, process string
-		var epoch int64
-		err := tx.QueryRowContext(ctx, sqlLease, place.String()).Scan(&have, &epoch, &until, &process)
-		if err != nil && !errors.Is(err, sql.ErrNoRows) {
-			return err
-		}
-		end, err := unstamp(until)
-		if err != nil {
-			return err
-		}
-		dead := mine != "" && process != "" && process != mine
-		if have != "" && have != holder && !dead && now.Before(end) {
-			return fmt.Errorf("%w: %s holds it until %s", engine.ErrFenced, have, end.Format(time.RFC3339))
-		}
-		lane.Epoch = epoch + 1
-		_, err = tx.ExecContext(ctx, sqlPutLease, place.String(), holder, lane.Epoch, stamp(now.Add(ttl)), mine)
-		return err
-	})
-	if err != nil {
-		return engine.Lane{}, err
-	}
-	return lane, nil
-}
-
-// Renew implements engine.Journal.
-func (s *Store) Renew(ctx context.Context, lane engine.Lane, now time.Time, ttl time.Duration) error {
-	return s.journal(ctx, "keep the lane of "+lane.Place.String(), "renew", func(tx *sql.Tx) error {
-		err := one(tx.ExecContext(ctx, sqlRenewLease, lane.Place.String(), lane.Holder, lane.Epoch, stamp(now.Add(ttl))))
-		if errors.Is(err, errNoRow) {
-			return engine.ErrFenced
-		}
-		return err
-	})
-}
-
-// Release implements engine.Journal.
-func (s *Store) Release(ctx context.Context, lane engine.Lane) error {
-	return s.journal(ctx, "give up the lane of "+lane.Place.String(), "release", func(tx *sql.Tx) error {
-		_, err := tx.ExecContext(ctx, sqlReleaseLease, lane.Place.String(), lane.Holder, lane.Epoch)
-		return err
-	})
-}
-
-// holdsLane tells whether the lane is still its holder's and is the place's. A lease that ran out and that nobody took is
-// still good: whoever takes it raises the epoch first.
-func holdsLane(ctx context.Context, tx *sql.Tx, lane engine.Lane, place fleet.Place) error {
-	if lane.Place != place {
-		return fmt.Errorf("the lane is of %s, the resource in %s", lane.Place, place)
-	}
-	var holder, until, process string
-	var epoch int64
-	err := tx.QueryRowContext(ctx, sqlLease, place.String()).Scan(&holder, &epoch, &until, &process)
-	if errors.Is(err, sql.ErrNoRows) || (err == nil && (holder != lane.Holder || epoch != lane.Epoch)) {
-		return fmt.Errorf("%w: %s", engine.ErrFenced, place)
-	}
-	return err
 }

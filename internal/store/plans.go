@@ -34,7 +34,7 @@ func (s *Store) PutPlan(ctx context.Context, digest string, header plan.Header, 
 	if err != nil {
 		return fmt.Errorf("header of plan %s: %w", digest, err)
 	}
-	return s.update(ctx, "record plan "+digest, func(tx *sql.Tx) error {
+	return s.update(ctx, "record plan "+digest, func(tx *txn) error {
 		_, err := tx.ExecContext(ctx, sqlPutPlan, digest, string(body), path, stamp(now))
 		return err
 	})
@@ -43,14 +43,14 @@ func (s *Store) PutPlan(ctx context.Context, digest string, header plan.Header, 
 // Plans lists the plans on record, the latest first.
 func (s *Store) Plans(ctx context.Context) ([]PlanRecord, error) {
 	var out []PlanRecord
-	err := s.view(ctx, "list plans", func(tx *sql.Tx) (err error) {
+	err := s.view(ctx, "list plans", func(tx *txn) (err error) {
 		out, err = readPlans(ctx, tx)
 		return err
 	})
 	return out, err
 }
 
-func readPlans(ctx context.Context, tx *sql.Tx) ([]PlanRecord, error) {
+func readPlans(ctx context.Context, tx *txn) ([]PlanRecord, error) {
 	var out []PlanRecord
 	err := query(ctx, tx, sqlPlans, nil, func(rows *sql.Rows) error {
 		var p PlanRecord
@@ -78,7 +78,10 @@ const shortestDigest = 12
 // more. A digest that no recorded plan has is refused, and the message lists those there are.
 func (s *Store) Approve(ctx context.Context, digest, actor, reason string, now time.Time) (string, error) {
 	var whole string
-	err := s.journal(ctx, "approve plan "+digest, "approve", func(tx *sql.Tx) (err error) {
+	err := s.journal(ctx, "approve plan "+digest, "approve", func(tx *txn) (err error) {
+		if err := tx.single(ctx); err != nil { // lest the rollout begin meanwhile, without the approval in its chain
+			return err
+		}
 		if whole, err = s.wholeDigest(ctx, tx, digest); err != nil {
 			return err
 		}
@@ -103,7 +106,7 @@ func approvalEvent(rollout string, a Approval) Event {
 		Detail: map[string]string{"digest": a.Digest}}
 }
 
-func (s *Store) wholeDigest(ctx context.Context, tx *sql.Tx, digest string) (string, error) {
+func (s *Store) wholeDigest(ctx context.Context, tx *txn, digest string) (string, error) {
 	var found []string
 	if len(digest) >= shortestDigest {
 		err := query(ctx, tx, sqlPlanDigests, []any{digest, len(digest)}, func(rows *sql.Rows) error {
@@ -156,14 +159,14 @@ func describe(plans []PlanRecord) string {
 // Approvals lists the approvals of a digest, oldest first; those of all plans for "".
 func (s *Store) Approvals(ctx context.Context, digest string) ([]Approval, error) {
 	var out []Approval
-	err := s.view(ctx, "list approvals", func(tx *sql.Tx) (err error) {
+	err := s.view(ctx, "list approvals", func(tx *txn) (err error) {
 		out, err = readApprovals(ctx, tx, digest)
 		return err
 	})
 	return out, err
 }
 
-func readApprovals(ctx context.Context, tx *sql.Tx, digest string) ([]Approval, error) {
+func readApprovals(ctx context.Context, tx *txn, digest string) ([]Approval, error) {
 	var out []Approval
 	err := query(ctx, tx, sqlApprovals, []any{digest}, func(rows *sql.Rows) error {
 		var a Approval

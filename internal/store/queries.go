@@ -3,7 +3,7 @@ package store
 import "strings"
 
 // All statements, in the SQL that SQLite and PostgreSQL share: $n placeholders, ON CONFLICT, RETURNING. The rows of list and
-// tuples are numbered by whoever speaks to PostgreSQL.
+// tuples are numbered for PostgreSQL: see txn.
 
 // Inventory.
 const (
@@ -111,14 +111,13 @@ const (
 // The journal.
 const (
 	sqlAddRollout = `INSERT INTO rollout (id, digest, header, status, reason, created, updated, approved, max_in_flight,
-		forgiven, control) VALUES ($1, $2, $3, $4, '', $5, $5, $6, $7, 0, 1)`
+		max_in_flight_account, forgiven, control) VALUES ($1, $2, $3, $4, '', $5, $5, $6, $7, $8, 0, 1)`
 	sqlRolloutOf = `SELECT id FROM rollout WHERE digest = $1`
-	sqlAddStack  = `INSERT INTO stack (rollout, id, seq, place, body, phase, step, due, since, reason)
-		VALUES ($1, $2, $3, $4, $5, $6, 0, '', '', '')`
-	sqlAddChange = `INSERT INTO change (rollout, id, seq, stack, step, ref, action, body) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`
-	sqlAddState  = `INSERT INTO change_state (rollout, id, phase, wrote, outputs, attempt, reason, updated)
-		VALUES ($1, $2, 'pending', 0, '', 0, '', $3)`
-	sqlAddItem = `INSERT INTO plan_item (rollout, type, seq, body) VALUES ($1, $2, $3, $4)`
+	// Tuples are appended to these.
+	sqlAddStacks  = `INSERT INTO stack (rollout, id, seq, place, body, phase, step, due, since, reason) VALUES `
+	sqlAddChanges = `INSERT INTO change (rollout, id, seq, stack, step, ref, action, class, body) VALUES `
+	sqlAddStates  = `INSERT INTO change_state (rollout, id, phase, wrote, outputs, attempt, reason, updated) VALUES `
+	sqlAddItems   = `INSERT INTO plan_item (rollout, type, seq, body) VALUES `
 
 	sqlHeader       = `SELECT header, digest FROM rollout WHERE id = $1`
 	sqlStackBodies  = `SELECT body FROM stack WHERE rollout = $1 ORDER BY seq`
@@ -130,6 +129,24 @@ const (
 	sqlStacks   = `SELECT id, phase, step, due, since, reason FROM stack WHERE rollout = $1`
 	sqlStates   = `SELECT id, phase, wrote, outputs, attempt, reason, updated FROM change_state WHERE rollout = $1`
 	sqlUndos    = `SELECT stack, who FROM undo WHERE rollout = $1`
+
+	sqlWaves       = `SELECT wave, who FROM wave_approval WHERE rollout = $1`
+	sqlAddWave     = `INSERT INTO wave_approval (rollout, wave, who) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING`
+	sqlStopped     = `SELECT who FROM stop WHERE id = 1`
+	sqlStop        = `INSERT INTO stop (id, who) VALUES (1, $1) ON CONFLICT (id) DO UPDATE SET who = excluded.who`
+	sqlAllow       = `DELETE FROM stop WHERE id = 1`
+	sqlBumpAll     = `UPDATE rollout SET control = control + 1`
+	sqlStatuses    = `SELECT id, status FROM rollout ORDER BY created, id`
+	sqlLockRollout = `SELECT id FROM rollout WHERE id = $1`
+
+	// Manual changes, all of them and those that a person has spoken about.
+	sqlManuals = `SELECT c.id, s.phase FROM change c JOIN change_state s ON s.rollout = c.rollout AND s.id = c.id
+		WHERE c.rollout = $1 AND c.class = 'manual' ORDER BY c.seq`
+	sqlManualsDone = `SELECT s.id, s.phase, s.wrote, s.outputs, s.attempt, s.reason, s.updated FROM change c
+		JOIN change_state s ON s.rollout = c.rollout AND s.id = c.id
+		WHERE c.rollout = $1 AND c.class = 'manual' AND s.phase IN ('verified', 'failed')`
+	sqlManual = `SELECT c.class, c.stack, c.ref, c.action, s.phase FROM change c JOIN change_state s ON s.rollout = c.rollout AND s.id = c.id
+		WHERE c.rollout = $1 AND c.id = $2`
 
 	sqlStackPhases  = `SELECT phase, count(*) FROM stack WHERE rollout = $1 GROUP BY phase`
 	sqlChangePhases = `SELECT phase, count(*) FROM change_state WHERE rollout = $1 GROUP BY phase`
@@ -147,16 +164,18 @@ const (
 		AND id IN (SELECT id FROM change WHERE rollout = $1 AND stack = $2)`
 	sqlStackList = `SELECT id, phase FROM stack WHERE rollout = $1 ORDER BY seq`
 
-	sqlAdmissible = `SELECT c.stack, c.step, c.ref, c.action, s.phase, s.wrote, s.attempt, k.phase, k.step, r.status, r.max_in_flight
+	sqlAdmissible = `SELECT c.stack, c.step, c.ref, c.action, c.class, s.phase, s.wrote, s.attempt, k.phase, k.step, r.status,
+		r.max_in_flight, r.max_in_flight_account, r.digest, r.approved
 		FROM change c
 		JOIN change_state s ON s.rollout = c.rollout AND s.id = c.id
 		JOIN stack k ON k.rollout = c.rollout AND k.id = c.stack
 		JOIN rollout r ON r.id = c.rollout
 		WHERE c.rollout = $1 AND c.id = $2`
-	sqlOpenCount = `SELECT count(*), coalesce(sum(CASE WHEN change = $2 THEN 1 ELSE 0 END), 0) FROM intent
-		WHERE rollout = $1 AND open = 1`
-	sqlAddIntent = `INSERT INTO intent (rollout, change, place, direction, attempt, token, epoch, opened, lease_until, open)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 1) RETURNING id`
+	sqlOpenCount = `SELECT count(*), coalesce(sum(CASE WHEN change = $2 THEN 1 ELSE 0 END), 0),
+		coalesce(sum(CASE WHEN account = $3 THEN 1 ELSE 0 END), 0) FROM intent WHERE rollout = $1 AND open = 1`
+	sqlOpenHere  = `SELECT count(*) FROM intent WHERE rollout = $1 AND change = $2 AND open = 1`
+	sqlAddIntent = `INSERT INTO intent (rollout, change, place, account, direction, attempt, token, epoch, opened, lease_until, open)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 1) RETURNING id`
 	sqlOpenState  = `UPDATE change_state SET phase = 'open', attempt = $3, updated = $4 WHERE rollout = $1 AND id = $2`
 	sqlIntent     = `SELECT rollout, change, open FROM intent WHERE id = $1`
 	sqlSettle     = `UPDATE intent SET open = 0 WHERE id = $1`
@@ -164,27 +183,66 @@ const (
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`
 	sqlSetState = `UPDATE change_state SET phase = $3, wrote = CASE WHEN $4 = 1 THEN 1 ELSE wrote END,
 		outputs = CASE WHEN $5 = '' THEN outputs ELSE $5 END, reason = $6, updated = $7 WHERE rollout = $1 AND id = $2`
-	sqlChangeRef   = `SELECT ref, stack FROM change WHERE rollout = $1 AND id = $2`
-	sqlOpenIntents = `SELECT id, change, place, direction, attempt, token, epoch, opened, lease_until FROM intent
-		WHERE rollout = $1 AND open = 1 ORDER BY id`
+	sqlChangeRef  = `SELECT ref, stack FROM change WHERE rollout = $1 AND id = $2`
+	sqlOpenIntent = `SELECT id, change, place, direction, attempt, token, epoch, opened, lease_until FROM intent
+		WHERE rollout = $1 AND change = $2 AND open = 1`
 
-	sqlLease    = `SELECT holder, epoch, until, process FROM lease WHERE place = $1`
-	sqlPutLease = `INSERT INTO lease (place, holder, epoch, until, process) VALUES ($1, $2, $3, $4, $5)
-		ON CONFLICT (place) DO UPDATE SET holder = excluded.holder, epoch = excluded.epoch, until = excluded.until,
-		process = excluded.process`
-	sqlRenewLease   = `UPDATE lease SET until = $4 WHERE place = $1 AND holder = $2 AND epoch = $3`
-	sqlReleaseLease = `UPDATE lease SET holder = '', until = '', process = '' WHERE place = $1 AND holder = $2 AND epoch = $3`
+	sqlAddLease = `INSERT INTO lease (key, holder, epoch, until, process, waiter, waits_until) VALUES ($1, '', 0, '', '', '', '')
+		ON CONFLICT DO NOTHING`
+	sqlLease    = `SELECT holder, epoch, until, process, waiter, waits_until FROM lease WHERE key = $1`
+	sqlPutLease = `UPDATE lease SET holder = $2, epoch = $3, until = $4, process = $5,
+		waiter = CASE WHEN waiter = $2 THEN '' ELSE waiter END WHERE key = $1`
+	sqlWaitLease    = `UPDATE lease SET waiter = $2, waits_until = $3 WHERE key = $1`
+	sqlRenewLease   = `UPDATE lease SET until = $4 WHERE key = $1 AND holder = $2 AND epoch = $3`
+	sqlReleaseLease = `UPDATE lease SET holder = '', until = '', process = '' WHERE key = $1 AND holder = $2 AND epoch = $3`
 
-	sqlHead    = `SELECT seq, hash FROM event_head WHERE rollout = $1 AND chain = $2`
-	sqlHeads   = `SELECT rollout, chain, seq, hash FROM event_head ORDER BY rollout, chain`
-	sqlSetHead = `INSERT INTO event_head (rollout, chain, seq, hash) VALUES ($1, $2, $3, $4)
-		ON CONFLICT (rollout, chain) DO UPDATE SET seq = excluded.seq, hash = excluded.hash`
+	// Tuples are appended.
+	sqlPost        = `INSERT INTO lane_order (rollout, subject, place, body, taken, closed, report) VALUES `
+	sqlOutstanding = `SELECT body, closed FROM lane_order WHERE rollout = $1 ORDER BY id`
+	sqlTake        = `SELECT o.id, o.body, c.body, s.id, s.phase, s.wrote, s.outputs, s.attempt, s.reason, s.updated FROM lane_order o
+		LEFT JOIN change c ON c.rollout = o.rollout AND c.id = o.subject
+		LEFT JOIN change_state s ON s.rollout = o.rollout AND s.id = o.subject
+		WHERE o.place = $1 AND o.closed = 0 AND o.taken <> $2 ORDER BY o.id LIMIT $3`
+	sqlTaken   = `UPDATE lane_order SET taken = $1 WHERE id IN `
+	sqlClose   = `UPDATE lane_order SET closed = 1, report = $4 WHERE rollout = $1 AND subject = $2 AND place = $3 AND closed = 0`
+	sqlOrdered = `SELECT count(*) FROM lane_order WHERE rollout = $1 AND subject = $2 AND place = $3`
+	sqlClosed  = `SELECT o.id, o.report, s.id, s.phase, s.wrote, s.outputs, s.attempt, s.reason, s.updated FROM lane_order o
+		LEFT JOIN change_state s ON s.rollout = o.rollout AND s.id = o.subject
+		WHERE o.rollout = $1 AND o.closed = 1 ORDER BY o.id`
+	sqlCollected = `DELETE FROM lane_order WHERE id IN `
+
+	sqlHead     = `SELECT seq, hash FROM event_head WHERE rollout = $1 AND chain = $2`
+	sqlHeads    = `SELECT rollout, chain, seq, hash FROM event_head WHERE rollout = $1 OR $1 = '' ORDER BY rollout, chain`
+	sqlAddHead  = `INSERT INTO event_head (rollout, chain, seq, hash) VALUES ($1, $2, 0, $3) ON CONFLICT DO NOTHING`
+	sqlSetHead  = `UPDATE event_head SET seq = $3, hash = $4 WHERE rollout = $1 AND chain = $2`
 	sqlAddEvent = `INSERT INTO event (rollout, chain, seq, at, name, stack, change, actor, reason, detail, prev_hash, hash)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`
 	sqlEvents = `SELECT id, rollout, chain, seq, at, name, stack, change, actor, reason, detail, prev_hash, hash FROM event
-		WHERE (rollout = $1 OR $1 = '') AND id > $2 ORDER BY id LIMIT $3`
-	sqlChained = `SELECT id, rollout, chain, seq, at, name, stack, change, actor, reason, detail, prev_hash, hash FROM event
-		ORDER BY rollout, chain, seq`
+		WHERE (rollout = $1 OR $1 = '') AND id > $2 AND id <= $3 ORDER BY id LIMIT $4`
+	sqlLastEvent = `SELECT coalesce(max(id), 0) FROM event`
+	sqlChained   = `SELECT id, rollout, chain, seq, at, name, stack, change, actor, reason, detail, prev_hash, hash FROM event
+		WHERE rollout = $1 OR $1 = '' ORDER BY rollout, chain, seq`
+)
+
+// What only PostgreSQL is asked.
+const (
+	pgLock       = `SELECT pg_advisory_xact_lock($1)`
+	pgLockShared = `SELECT pg_advisory_xact_lock_shared($1)`
+	// A row for each transaction that a process may have under way. It is written first in each; a second attempt at a
+	// transaction whose end is not known waits here for the first, and finds its number where that was committed.
+	pgMark = `INSERT INTO commit_mark (writer, n, at) VALUES ($1, $2, now()) ON CONFLICT (writer) DO UPDATE SET n = excluded.n, at = now()
+		WHERE commit_mark.n <> excluded.n`
+	pgUnmark    = `DELETE FROM commit_mark WHERE writer LIKE $1 || '/%'`
+	pgOldMarks  = `DELETE FROM commit_mark WHERE at < now() - interval '7 days'`
+	pgSessions  = `SELECT set_config('idle_in_transaction_session_timeout', $1, false), set_config('lock_timeout', $2, false)`
+	pgDurable   = `SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'`
+	pgPatient   = `SELECT set_config('idle_in_transaction_session_timeout', '0', true)`
+	pgNow       = `SELECT clock_timestamp()`
+	pgSize      = `SELECT pg_database_size(current_database())`
+	pgTables    = `SELECT count(*) FROM information_schema.tables WHERE table_schema = current_schema() AND table_type = 'BASE TABLE'`
+	pgOurs      = `SELECT count(*) FROM information_schema.tables WHERE table_schema = current_schema() AND table_name = $1`
+	pgMakeOrder = `SELECT pg_advisory_lock($1)`
+	pgMadeOrder = `SELECT pg_advisory_unlock($1)`
 )
 
 // batch is how many rows one statement writes or looks up.

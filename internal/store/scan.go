@@ -51,7 +51,7 @@ type Scan struct {
 // are known to be dead and become interrupted.
 func (s *Store) BeginScan(ctx context.Context, info ScanInfo) (int64, error) {
 	var id int64
-	err := s.update(ctx, "begin a scan", func(tx *sql.Tx) error {
+	err := s.update(ctx, "begin a scan", func(tx *txn) error {
 		if s.processNonce() != "" {
 			if _, err := tx.ExecContext(ctx, sqlInterruptScans); err != nil {
 				return err
@@ -68,7 +68,7 @@ func (s *Store) FinishScan(ctx context.Context, scan int64, status ScanStatus, s
 	if len(stats) == 0 {
 		stats = json.RawMessage("{}")
 	}
-	return s.update(ctx, fmt.Sprintf("finish scan %d", scan), func(tx *sql.Tx) error {
+	return s.update(ctx, fmt.Sprintf("finish scan %d", scan), func(tx *txn) error {
 		return one(tx.ExecContext(ctx, sqlFinishScan, scan, stamp(now), string(status), string(stats)))
 	})
 }
@@ -88,7 +88,7 @@ func one(result sql.Result, err error) error {
 
 // PutAccounts records what is known of accounts. An account that is not among them stays as it was.
 func (s *Store) PutAccounts(ctx context.Context, scan int64, accounts []inventory.Account) error {
-	return s.update(ctx, "store accounts", func(tx *sql.Tx) error {
+	return s.update(ctx, "store accounts", func(tx *txn) error {
 		for _, a := range accounts {
 			tags, err := json.Marshal(a.Tags)
 			if err != nil {
@@ -114,9 +114,9 @@ func (s *Store) PutResources(ctx context.Context, scan int64, place fleet.Place,
 	if err != nil {
 		return err
 	}
-	w := &pageWriter{store: s, scan: scan, interned: map[documentKey]int64{}}
-	err = s.update(ctx, fmt.Sprintf("store %d resources of %s in %s", len(page), kind, place), func(tx *sql.Tx) error {
-		w.tx = tx
+	var w *pageWriter
+	err = s.update(ctx, fmt.Sprintf("store %d resources of %s in %s", len(page), kind, place), func(tx *txn) error {
+		w = &pageWriter{store: s, tx: tx, scan: scan, interned: map[documentKey]int64{}}
 		return w.write(ctx, place, kind, sightings)
 	})
 	if err == nil {
@@ -183,7 +183,7 @@ func fromMilliseconds(ms int64) time.Time {
 // pageWriter writes one page within one transaction.
 type pageWriter struct {
 	store *Store
-	tx    *sql.Tx
+	tx    *txn
 	scan  int64
 	place int64
 	kind  int64
@@ -218,6 +218,7 @@ func (w *pageWriter) write(ctx context.Context, place fleet.Place, kind string, 
 
 func (w *pageWriter) chunk(ctx context.Context, chunk []*sighting) error {
 	for _, sg := range chunk {
+		sg.id, sg.validFrom, sg.same, sg.skip = 0, 0, false, false // an attempt that was rolled back may have set them
 		var err error
 		if sg.document, err = w.intern(ctx, sg); err != nil {
 			return err
@@ -288,7 +289,7 @@ func (w *pageWriter) lookUp(ctx context.Context, chunk []*sighting) error {
 }
 
 // addResources gives ids to the resources of the chunk that have none.
-func addResources(ctx context.Context, tx *sql.Tx, place, kind, scan int64, chunk []*sighting) error {
+func addResources(ctx context.Context, tx *txn, place, kind, scan int64, chunk []*sighting) error {
 	byName := map[string]*sighting{}
 	var args []any
 	for _, sg := range chunk {
@@ -355,7 +356,7 @@ func (w *pageWriter) versions(ctx context.Context, chunk []*sighting) error {
 // in its place that the scan did not see. After a gap, what was known stays, and Stale tells its age. For an evidence source
 // (a scope whose kind is the source's name), a complete scope drops the windows of earlier scans.
 func (s *Store) CloseScope(ctx context.Context, scan int64, scope inventory.Scope) error {
-	return s.update(ctx, fmt.Sprintf("close %s in %s", scope.Kind, scope.Place), func(tx *sql.Tx) error {
+	return s.update(ctx, fmt.Sprintf("close %s in %s", scope.Kind, scope.Place), func(tx *txn) error {
 		place, err := placeID(ctx, tx, scope.Place)
 		if err != nil {
 			return err
@@ -377,17 +378,17 @@ func (s *Store) CloseScope(ctx context.Context, scan int64, scope inventory.Scop
 	})
 }
 
-func placeID(ctx context.Context, tx *sql.Tx, p fleet.Place) (int64, error) {
+func placeID(ctx context.Context, tx *txn, p fleet.Place) (int64, error) {
 	args := []any{string(p.Partition), string(p.Account), string(p.Region)}
 	return intern(ctx, tx, sqlPlaceID, sqlAddPlace, args...)
 }
 
-func kindID(ctx context.Context, tx *sql.Tx, kind string) (int64, error) {
+func kindID(ctx context.Context, tx *txn, kind string) (int64, error) {
 	return intern(ctx, tx, sqlKindID, sqlAddKind, kind)
 }
 
 // intern finds the id of a row by its content, adding it first where it is missing.
-func intern(ctx context.Context, tx *sql.Tx, find, add string, args ...any) (int64, error) {
+func intern(ctx context.Context, tx *txn, find, add string, args ...any) (int64, error) {
 	var id int64
 	err := tx.QueryRowContext(ctx, find, args...).Scan(&id)
 	if !errors.Is(err, sql.ErrNoRows) {

@@ -17,7 +17,8 @@ import (
 // Places lists the places that were scanned, in order.
 func (s *Store) Places(ctx context.Context) ([]fleet.Place, error) {
 	var out []fleet.Place
-	err := s.view(ctx, "list places", func(tx *sql.Tx) error {
+	err := s.view(ctx, "list places", func(tx *txn) error {
+		out = nil
 		return query(ctx, tx, sqlPlaces, nil, func(rows *sql.Rows) error {
 			var p fleet.Place
 			if err := rows.Scan(&p.Partition, &p.Account, &p.Region); err != nil {
@@ -33,7 +34,8 @@ func (s *Store) Places(ctx context.Context) ([]fleet.Place, error) {
 // Accounts lists the accounts, in order.
 func (s *Store) Accounts(ctx context.Context) ([]inventory.Account, error) {
 	var out []inventory.Account
-	err := s.view(ctx, "list accounts", func(tx *sql.Tx) error {
+	err := s.view(ctx, "list accounts", func(tx *txn) error {
+		out = nil
 		return query(ctx, tx, sqlAccounts, nil, func(rows *sql.Rows) error {
 			a, err := scanAccount(rows)
 			out = append(out, a)
@@ -63,7 +65,8 @@ func scanAccount(row interface{ Scan(...any) error }) (inventory.Account, error)
 func (s *Store) LastScan(ctx context.Context) (Scan, bool, error) {
 	var out Scan
 	found := false
-	err := s.view(ctx, "read the last scan", func(tx *sql.Tx) error {
+	err := s.view(ctx, "read the last scan", func(tx *txn) error {
+		found = false
 		return query(ctx, tx, sqlLastScan, nil, func(rows *sql.Rows) (err error) {
 			out, err = scanScan(rows)
 			found = true
@@ -76,7 +79,8 @@ func (s *Store) LastScan(ctx context.Context) (Scan, bool, error) {
 // Scans lists the scans from the id since on, oldest first.
 func (s *Store) Scans(ctx context.Context, since int64) ([]Scan, error) {
 	var out []Scan
-	err := s.view(ctx, "list scans", func(tx *sql.Tx) error {
+	err := s.view(ctx, "list scans", func(tx *txn) error {
+		out = nil
 		return query(ctx, tx, sqlScans, []any{since}, func(rows *sql.Rows) error {
 			sc, err := scanScan(rows)
 			out = append(out, sc)
@@ -105,8 +109,9 @@ func scanScan(rows *sql.Rows) (Scan, error) {
 // gone, the last scope of each kind, and the account. Resources with equal documents share their maps: they are for reading.
 // A place that was never scanned gives an empty snapshot.
 func (s *Store) Snapshot(ctx context.Context, place fleet.Place) (*inventory.Snapshot, error) {
-	snap := &inventory.Snapshot{Place: place, Account: inventory.Account{Partition: place.Partition, ID: place.Account}}
-	err := s.view(ctx, "read "+place.String(), func(tx *sql.Tx) error {
+	var snap *inventory.Snapshot
+	err := s.view(ctx, "read "+place.String(), func(tx *txn) error {
+		snap = &inventory.Snapshot{Place: place, Account: inventory.Account{Partition: place.Partition, ID: place.Account}}
 		id, ok, err := findPlace(ctx, tx, place)
 		if err != nil || !ok {
 			return err
@@ -130,7 +135,7 @@ func (s *Store) Snapshot(ctx context.Context, place fleet.Place) (*inventory.Sna
 	return snap, nil
 }
 
-func findPlace(ctx context.Context, tx *sql.Tx, p fleet.Place) (int64, bool, error) {
+func findPlace(ctx context.Context, tx *txn, p fleet.Place) (int64, bool, error) {
 	var id int64
 	err := tx.QueryRowContext(ctx, sqlPlaceID, string(p.Partition), string(p.Account), string(p.Region)).Scan(&id)
 	if errors.Is(err, sql.ErrNoRows) {
@@ -139,7 +144,7 @@ func findPlace(ctx context.Context, tx *sql.Tx, p fleet.Place) (int64, bool, err
 	return id, err == nil, err
 }
 
-func readScopes(ctx context.Context, tx *sql.Tx, place int64, snap *inventory.Snapshot) error {
+func readScopes(ctx context.Context, tx *txn, place int64, snap *inventory.Snapshot) error {
 	return query(ctx, tx, sqlScopes, []any{place}, func(rows *sql.Rows) error {
 		sc := inventory.Scope{Place: snap.Place}
 		var at string
@@ -160,7 +165,7 @@ func readScopes(ctx context.Context, tx *sql.Tx, place int64, snap *inventory.Sn
 	})
 }
 
-func readResources(ctx context.Context, tx *sql.Tx, place int64, snap *inventory.Snapshot) error {
+func readResources(ctx context.Context, tx *txn, place int64, snap *inventory.Snapshot) error {
 	type parts struct {
 		doc   *document
 		links []inventory.Link
@@ -210,7 +215,8 @@ type Stale struct {
 // Stale lists what a snapshot of the place knows only from an earlier scan, in order.
 func (s *Store) Stale(ctx context.Context, place fleet.Place) ([]Stale, error) {
 	var out []Stale
-	err := s.view(ctx, "read "+place.String(), func(tx *sql.Tx) error {
+	err := s.view(ctx, "read "+place.String(), func(tx *txn) error {
+		out = nil
 		id, ok, err := findPlace(ctx, tx, place)
 		if err != nil || !ok {
 			return err

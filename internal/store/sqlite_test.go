@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/imdsctl/imdsctl/internal/engine"
 	"github.com/imdsctl/imdsctl/internal/fleet"
 	"github.com/imdsctl/imdsctl/internal/inventory"
 	"github.com/imdsctl/imdsctl/internal/store"
@@ -263,7 +264,7 @@ func TestFullDisk(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	lane, err := s.Acquire(t.Context(), benchPlace(0), "w", noon, time.Hour)
+	lane, err := s.Acquire(t.Context(), engine.LaneKey(benchPlace(0)), "w", noon, time.Hour)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -351,7 +352,7 @@ func TestTampering(t *testing.T) {
 				t.Fatalf("an honest journal: %v", err)
 			}
 			run(t, raw(t, path), tt.statement)
-			broken, err := s.VerifyChain(t.Context())
+			_, broken, err := s.VerifyChain(t.Context(), "")
 			if err != nil {
 				t.Fatal(err)
 			}

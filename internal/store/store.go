@@ -1,10 +1,10 @@
 // Package store keeps what must outlive the process: what scans found, what was planned and approved, and the journal of
-// what was done. It is SQL, in one SQLite file by default.
+// what was done. It is SQL: in one SQLite file by default, in PostgreSQL where several machines work together.
 //
 // It owns tables, transactions and durability. It judges nothing and calls nothing: which phase follows which is rollout's,
 // what a plan holds is plan's; times are arguments. Every exported method that writes is one transaction, on disk before it
 // returns, so that a process killed anywhere leaves either all of it or nothing. Statements are in queries.go, in the SQL
-// that SQLite and PostgreSQL share.
+// that SQLite and PostgreSQL share; what the two do not share is in txn.go and postgres.go.
 package store
 
 import (
@@ -24,6 +24,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/pressly/goose/v3"
 	_ "modernc.org/sqlite" // the driver "sqlite"
 
@@ -35,9 +36,16 @@ import (
 type Options struct {
 	// Logger hears of what is odd and harmless, such as a file that others may read. nil discards.
 	Logger *slog.Logger
-	// BusyTimeout is how long a write waits for another process's transaction; 0 means ten seconds.
+	// BusyTimeout is how long a write waits for another process's transaction; 0 means ten seconds on SQLite, and thirty on
+	// PostgreSQL.
 	BusyTimeout time.Duration
-	// MaxPages bounds the file, in pages of 4 KiB; 0 is no bound. Tests fill a disk with it.
+	// Patience is how long a lost connection to PostgreSQL is tried again; 0 means a minute.
+	Patience time.Duration
+	// Dispatch, if set, has somebody come to work on orders in the places, as part of the transaction that posts them: what it
+	// writes through tx is committed with it, or not at all. It must neither commit nor roll back, and may be called again
+	// where the transaction is tried again. Only a store on PostgreSQL calls it.
+	Dispatch func(ctx context.Context, tx pgx.Tx, places []fleet.Place) error
+	// MaxPages bounds SQLite's file, in pages of 4 KiB; 0 is no bound. Tests fill a disk with it.
 	MaxPages int
 	// Boundary, if set, is called right before and right after each commit of the journal with a name such as
 	// "admit:before-commit". Tests kill the process in it.
@@ -49,9 +57,11 @@ type Store struct {
 	path     string
 	log      *slog.Logger
 	boundary func(string)
-	write    *sql.DB // one connection: SQLite has one writer
+	write    *sql.DB // of SQLite, one connection: it has one writer
 	read     *sql.DB
 	docs     *documentCache
+	pg       *postgres // nil on SQLite
+	call     func(ctx context.Context, tx pgx.Tx, places []fleet.Place) error
 
 	mu      sync.Mutex
 	process string // the nonce of the process lock; "" without it
@@ -72,20 +82,14 @@ const (
 	readerCache = 4 << 10
 )
 
-//go:embed migrations/sqlite/*.sql
+//go:embed migrations/*/*.sql
 var migrations embed.FS
 
 // Open opens the database at path, or starts a new one there, readable by its owner alone. The directory must exist. An
 // error is a fleet.Diagnostic that says what is wrong with the file and what to do.
 func Open(path string, o Options) (*Store, error) {
 	ctx := context.Background()
-	s := &Store{path: path, log: o.Logger, boundary: o.Boundary, docs: newDocumentCache()}
-	if s.log == nil {
-		s.log = slog.New(slog.DiscardHandler)
-	}
-	if s.boundary == nil {
-		s.boundary = func(string) {}
-	}
+	s := newStore(path, o)
 	if err := s.prepareFile(); err != nil {
 		return nil, err
 	}
@@ -105,31 +109,58 @@ func Open(path string, o Options) (*Store, error) {
 	return s, nil
 }
 
-// Path is the file the store was opened from.
+func newStore(path string, o Options) *Store {
+	s := &Store{path: path, log: o.Logger, boundary: o.Boundary, docs: newDocumentCache(), call: o.Dispatch}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	if s.boundary == nil {
+		s.boundary = func(string) {}
+	}
+	return s
+}
+
+// Path is the file the store was opened from, or PostgreSQL's URL without its password and parameters.
 func (s *Store) Path() string { return s.path }
+
+// Now is the time of the clock by which the database's users go: that of PostgreSQL's machine, whatever their own clocks
+// say; with SQLite that of this machine.
+func (s *Store) Now(ctx context.Context) (time.Time, error) {
+	if s.pg == nil {
+		return time.Now().UTC(), nil
+	}
+	var now time.Time
+	err := s.view(ctx, "read the time", func(tx *txn) error { return tx.QueryRowContext(ctx, pgNow).Scan(&now) })
+	return now.UTC(), err
+}
 
 // Close gives the connections back. A store is closed once.
 func (s *Store) Close() error {
+	if s.pg != nil {
+		return s.closePostgres()
+	}
 	return errors.Join(s.read.Close(), s.write.Close())
 }
 
-// Check reads the whole file and reports damage, and then the first broken link of the journal's hash chains. It takes time
-// in proportion to the file.
+// Check reads the whole file and reports damage (on PostgreSQL that is the server's to find), and then the first broken link
+// of the journal's hash chains. It takes time in proportion to the file.
 func (s *Store) Check(ctx context.Context) error {
-	var result string
-	if err := s.read.QueryRowContext(ctx, `PRAGMA quick_check(1)`).Scan(&result); err != nil {
-		return s.failure("check", err)
+	if s.pg == nil {
+		var result string
+		if err := s.read.QueryRowContext(ctx, `PRAGMA quick_check(1)`).Scan(&result); err != nil {
+			return s.failure("check", err)
+		}
+		if result != "ok" {
+			return s.damaged(result)
+		}
 	}
-	if result != "ok" {
-		return s.damaged(result)
-	}
-	broken, err := s.VerifyChain(ctx)
+	_, broken, err := s.VerifyChain(ctx, "")
 	if err != nil {
 		return err
 	}
 	if broken != nil {
 		return fleet.Diagnostic{Severity: fleet.SeverityError, Where: s.path, Summary: broken.String(),
-			Remedy: "Somebody wrote to the journal besides imdsctl. Keep the file, and compare it with a copy or with the " +
+			Remedy: "Somebody wrote to the journal besides imdsctl. Keep the database as it is, and compare it with a copy or with the " +
 				"events exported earlier."}
 	}
 	return nil
@@ -138,6 +169,10 @@ func (s *Store) Check(ctx context.Context) error {
 // Size is the number of bytes the database takes, free pages included, without the write-ahead log.
 func (s *Store) Size(ctx context.Context) (int64, error) {
 	var pages, size int64
+	if s.pg != nil {
+		err := s.view(ctx, "measure", func(tx *txn) error { return tx.QueryRowContext(ctx, pgSize).Scan(&size) })
+		return size, err
+	}
 	err := s.read.QueryRowContext(ctx, `SELECT c.page_count, s.page_size FROM pragma_page_count() c, pragma_page_size() s`).
 		Scan(&pages, &size)
 	if err != nil {
@@ -233,23 +268,30 @@ func (s *Store) migrate(ctx context.Context) error {
 	// Two processes may start the same new file at once: the loser's migration fails, and finds the work done when it
 	// looks again.
 	for attempt := range 5 {
-		var current, target int64
-		if current, target, err = provider.GetVersions(ctx); err == nil {
-			if current > target {
-				return fleet.Diagnostic{Severity: fleet.SeverityError, Where: s.path,
-					Summary: fmt.Sprintf("the database has schema %d, made by a newer imdsctl; this one knows %d", current, target),
-					Remedy:  "Use the newer imdsctl, or start a new file with --db."}
-			}
-			if current == target {
-				return nil
-			}
-			if _, err = provider.Up(ctx); err == nil {
-				return nil
-			}
+		if err = s.bringUp(ctx, provider); err == nil {
+			return nil
+		}
+		if _, refused := errors.AsType[fleet.Diagnostic](err); refused {
+			return err
 		}
 		time.Sleep(time.Duration(attempt+1) * 20 * time.Millisecond)
 	}
 	return s.failure("prepare the tables of", err)
+}
+
+// bringUp applies the migrations that are missing, and refuses a schema from the future.
+func (s *Store) bringUp(ctx context.Context, provider *goose.Provider) error {
+	current, target, err := provider.GetVersions(ctx)
+	if err != nil || current == target {
+		return err
+	}
+	if current > target {
+		return fleet.Diagnostic{Severity: fleet.SeverityError, Where: s.path,
+			Summary: fmt.Sprintf("the database has schema %d, made by a newer imdsctl; this one knows %d", current, target),
+			Remedy:  "Use the newer imdsctl, or start a new database with --db."}
+	}
+	_, err = provider.Up(ctx)
+	return err
 }
 
 // identify tells a new file, a file of ours and anything else apart.
@@ -272,22 +314,36 @@ func (s *Store) identify(ctx context.Context) error {
 	return nil
 }
 
-// update runs fn in one immediate transaction. Whatever goes wrong, nothing of it stays.
-func (s *Store) update(ctx context.Context, what string, fn func(tx *sql.Tx) error) error {
-	return s.transaction(ctx, what, "", fn)
+// update runs fn in one transaction that is alone among its like. Whatever goes wrong, nothing of it stays. On PostgreSQL fn
+// is called again where its transaction was lost: it begins by forgetting what it has gathered.
+func (s *Store) update(ctx context.Context, what string, fn func(tx *txn) error) error {
+	if s.pg != nil {
+		s.pg.writing.Lock()
+		defer s.pg.writing.Unlock()
+	}
+	return s.transaction(ctx, what, "", func(tx *txn) error {
+		if err := tx.single(ctx); err != nil {
+			return err
+		}
+		return fn(tx)
+	})
 }
 
-// journal is update for the journal's commits: it passes the boundary hook before and after.
-func (s *Store) journal(ctx context.Context, what, point string, fn func(tx *sql.Tx) error) error {
+// journal runs fn in one transaction as update does, beside others on PostgreSQL: what fn needs to itself it locks. It passes
+// the boundary hook before and after the commit.
+func (s *Store) journal(ctx context.Context, what, point string, fn func(tx *txn) error) error {
 	return s.transaction(ctx, what, point, fn)
 }
 
-func (s *Store) transaction(ctx context.Context, what, point string, fn func(tx *sql.Tx) error) error {
+func (s *Store) transaction(ctx context.Context, what, point string, fn func(tx *txn) error) error {
+	if s.pg != nil {
+		return s.failure(what, s.commitPostgres(ctx, point, fn))
+	}
 	tx, err := s.write.BeginTx(ctx, nil)
 	if err != nil {
 		return s.failure(what, err)
 	}
-	if err := fn(tx); err != nil {
+	if err := fn(&txn{tx: tx}); err != nil {
 		if rollback := tx.Rollback(); rollback != nil && !errors.Is(rollback, sql.ErrTxDone) {
 			s.log.Debug("rollback failed; closing the connection undoes the transaction too", "error", rollback)
 		}
@@ -305,13 +361,29 @@ func (s *Store) transaction(ctx context.Context, what, point string, fn func(tx 
 	return nil
 }
 
-// view runs fn on one consistent state of the database.
-func (s *Store) view(ctx context.Context, what string, fn func(tx *sql.Tx) error) error {
+// view runs fn on one consistent state of the database. On PostgreSQL fn is called again where the connection was lost: it
+// begins by forgetting what it has gathered.
+func (s *Store) view(ctx context.Context, what string, fn func(tx *txn) error) error {
+	if s.pg != nil {
+		return s.failure(what, s.viewPostgres(ctx, fn))
+	}
+	return s.viewSQLite(ctx, what, fn)
+}
+
+// stream is view for an fn that hands on what it reads at once, may take its time, and is called once.
+func (s *Store) stream(ctx context.Context, what string, fn func(tx *txn) error) error {
+	if s.pg != nil {
+		return s.failure(what, s.streamPostgres(ctx, fn))
+	}
+	return s.viewSQLite(ctx, what, fn)
+}
+
+func (s *Store) viewSQLite(ctx context.Context, what string, fn func(tx *txn) error) error {
 	tx, err := s.read.BeginTx(ctx, nil)
 	if err != nil {
 		return s.failure(what, err)
 	}
-	err = fn(tx)
+	err = fn(&txn{tx: tx})
 	if rollback := tx.Rollback(); rollback != nil && !errors.Is(rollback, sql.ErrTxDone) && err == nil {
 		err = rollback
 	}
@@ -319,7 +391,7 @@ func (s *Store) view(ctx context.Context, what string, fn func(tx *sql.Tx) error
 }
 
 // query calls row for each row of the answer. row scans it.
-func query(ctx context.Context, tx *sql.Tx, statement string, args []any, row func(rows *sql.Rows) error) error {
+func query(ctx context.Context, tx *txn, statement string, args []any, row func(rows *sql.Rows) error) error {
 	rows, err := tx.QueryContext(ctx, statement, args...)
 	if err != nil {
 		return err

@@ -18,7 +18,7 @@ func (s *Store) PutEvidence(ctx context.Context, scan int64, windows []*evidence
 	if len(windows) == 0 {
 		return nil
 	}
-	return s.update(ctx, fmt.Sprintf("store %d evidence windows", len(windows)), func(tx *sql.Tx) error {
+	return s.update(ctx, fmt.Sprintf("store %d evidence windows", len(windows)), func(tx *txn) error {
 		w := &windowWriter{tx: tx, scan: scan, spans: map[evidence.Span]int64{}, metrics: map[evidence.Metric]int64{}}
 		for _, group := range groupBySubjects(windows) {
 			for chunk := range slices.Chunk(group, batch) {
@@ -65,7 +65,7 @@ func groupBySubjects(windows []*evidence.Window) [][]*evidence.Window {
 }
 
 type windowWriter struct {
-	tx      *sql.Tx
+	tx      *txn
 	scan    int64
 	spans   map[evidence.Span]int64
 	metrics map[evidence.Metric]int64
@@ -174,7 +174,7 @@ func (w *windowWriter) metric(ctx context.Context, m evidence.Metric) (id int64,
 func (s *Store) Evidence(ctx context.Context, place fleet.Place) iter.Seq2[*evidence.Window, error] {
 	return func(yield func(*evidence.Window, error) bool) {
 		stopped := false
-		err := s.view(ctx, "read evidence of "+place.String(), func(tx *sql.Tx) error {
+		err := s.stream(ctx, "read evidence of "+place.String(), func(tx *txn) error {
 			id, ok, err := findPlace(ctx, tx, place)
 			if err != nil || !ok {
 				return err

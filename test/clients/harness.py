@@ -235,6 +235,17 @@ def world():
             ],
             "groups": groups,
         },
+        "elasticloadbalancing": {"target_groups": [
+            {"name": "bare", "port": 8080, "instances": [instance_id(1), instance_id(20)]},
+            {"name": "attached", "groups": ["group-1"]},
+            {"name": "empty", "type": "ip"},
+        ]},
+        "cloudwatch": {"alarms": [
+            {"name": "errors", "state": "ALARM", "reason": "Threshold Crossed", "namespace": "AWS/ApplicationELB",
+             "metric": "HTTPCode_Target_5XX_Count"},
+            {"name": "latency", "state": "INSUFFICIENT_DATA"},
+            {"name": "whole-shop", "composite": True},
+        ]},
     }
     return {
         "organization": {

@@ -101,6 +101,8 @@ class Describing(Instances):
         self.refused("InvalidInstanceID.Malformed", self.ec2.describe_instances, InstanceIds=["host-01"])
 
     def test_status(self):
+        # The seed's groups launched their members a moment ago, whose checks are still initializing.
+        self.eventually({"ok"}, lambda: {s["InstanceStatus"]["Status"] for s in self.ec2.describe_instance_status()["InstanceStatuses"]})
         running = ids(self.described(Filters=[{"Name": "instance-state-name", "Values": ["running"]}]))
         for size in (5, 7, 1000):
             found = []

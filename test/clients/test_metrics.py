@@ -98,7 +98,16 @@ class Metrics:
         self.eventually([7.0], lambda: self.read([query])["e1"][1])
 
     def test_alarms(self):
-        self.assertEqual([], self.cloudwatch.describe_alarms()["MetricAlarms"])
+        states = lambda found: {a["AlarmName"]: a["StateValue"] for a in found}
+        page = self.cloudwatch.describe_alarms()
+        self.assertEqual({"errors": "ALARM", "latency": "INSUFFICIENT_DATA"}, states(page["MetricAlarms"]))
+        self.assertEqual([], page["CompositeAlarms"])
+        page = self.cloudwatch.describe_alarms(
+            AlarmNames=["errors", "whole-shop", "nobody"], AlarmTypes=["MetricAlarm", "CompositeAlarm"], MaxRecords=100)
+        self.assertEqual({"errors": "ALARM"}, states(page["MetricAlarms"]))
+        self.assertEqual({"whole-shop": "OK"}, states(page["CompositeAlarms"]))
+        self.assertEqual(["errors"], [a["AlarmName"] for a in self.cloudwatch.describe_alarms(
+            StateValue="ALARM")["MetricAlarms"]])
 
 
 class InCBOR(Metrics, SimulatorTest):

@@ -51,7 +51,7 @@ organization: {discover: self, regions: [eu-west-1]}
 evidence: {require_boot: false}
 gates: {delay: 5m}
 bake: {low: 20m, medium: 20m, high: 20m, critical: 20m}
-rollout: {concurrency: 4, max_in_flight: 4}
+rollout: {concurrency: 4, max_in_flight: 16}
 `
 
 // errand is what a child is to do, passed as JSON in its environment.

@@ -87,7 +87,7 @@ func organization(accounts []fleet.AccountID) *core.Seed {
 		for _, name := range []string{policy.DefaultReadRole, policy.DefaultWriteRole} {
 			a.Roles = append(a.Roles, core.RoleSeed{Name: name, Trust: json.RawMessage(core.TrustAccount(management, "")),
 				Policies: map[string]json.RawMessage{"all": json.RawMessage(core.AllowActions("ec2:*", "autoscaling:*",
-					"cloudwatch:*", "iam:PassRole"))}})
+					"cloudwatch:*", "elasticloadbalancing:*", "iam:PassRole"))}})
 		}
 		s.Accounts = append(s.Accounts, a)
 	}

@@ -78,7 +78,7 @@ version: 1
 organization: {discover: organizations, regions: [eu-west-1, us-east-1]}
 evidence: {require_boot: false}
 bake: {low: 20m, medium: 20m, high: 20m, critical: 20m}
-rollout: {concurrency: 20, max_in_flight: 20}
+rollout: {concurrency: 20, concurrency_per_account: 20, max_in_flight: 400, max_in_flight_per_account: 0}
 `)
 	match := func(k string) string {
 		kind, id, _ := strings.Cut(k, "/")

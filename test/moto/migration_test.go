@@ -34,7 +34,7 @@ organization:
 targets: {templates: false, account_defaults: false}
 gates: {heartbeat: none, delay: 0s}
 bake: {low: 0s, medium: 0s, high: 0s, critical: 0s}
-rollout: {concurrency: 50}
+rollout: {concurrency: 50, concurrency_per_account: 50}
 exceptions:
   - match: {tag: {imdsctl-exempt: "yes"}}
     owner: shop

@@ -3,6 +3,9 @@ package autoscaling
 import (
 	"encoding/json"
 	"fmt"
+	"io"
+	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -84,6 +87,71 @@ func (s *Store) SetDesired(name string, now time.Time, desired int) error {
 	}
 	s.reconcile(g, now, "At "+stamp(now)+" a user request explicitly set group desired capacity.  ")
 	return nil
+}
+
+// AttachTargetGroup attaches a load balancer's target group to a group: the group's members are registered with it.
+func (s *Store) AttachTargetGroup(name, arn string) error {
+	g := s.groups[name]
+	if g == nil {
+		return groupNotFound(name)
+	}
+	spec := g.spec.Newest().clone()
+	if !slices.Contains(spec.TargetGroups, arn) {
+		spec.TargetGroups = append(slices.Clone(spec.TargetGroups), arn)
+		g.spec.Set(s.place.World().Now(), 0, spec)
+	}
+	return nil
+}
+
+// Behind lists the members of all groups that a target group is attached to.
+func (s *Store) Behind(arn string) []string {
+	var out []string
+	for _, name := range s.Groups() {
+		if slices.Contains(s.groups[name].spec.Newest().TargetGroups, arn) {
+			out = append(out, s.Members(name)...)
+		}
+	}
+	return out
+}
+
+// SetHealth makes an instance of a group unhealthy, or healthy again, whatever EC2 says of it. The group does not
+// replace it, as one does not whose ReplaceUnhealthy process is suspended, so that a test can look at it for as long as
+// it likes.
+func (s *Store) SetHealth(instance string, healthy bool) error {
+	g := s.memberOf[instance]
+	if g == nil {
+		return fmt.Errorf("instance %s is in no group", instance)
+	}
+	g.member(instance).unhealthy = !healthy
+	return nil
+}
+
+// healthOrder is the body of the simulator's own POST /_sim/group-health.
+type healthOrder struct {
+	Account  fleet.AccountID `json:"account"`
+	Region   fleet.Region    `json:"region"`
+	Instance string          `json:"instance"`
+	Healthy  bool            `json:"healthy"`
+}
+
+func serveHealth(w *core.World, rw http.ResponseWriter, r *http.Request) {
+	body, err := io.ReadAll(io.LimitReader(r.Body, 1<<20))
+	var in healthOrder
+	if err == nil {
+		err = core.DecodeStrict("group-health", body, &in)
+	}
+	var p *core.Place
+	if err == nil {
+		p, err = w.Place(in.Account, in.Region)
+	}
+	if err == nil {
+		p.With(func(time.Time) { err = StoreOf(p).SetHealth(in.Instance, in.Healthy) })
+	}
+	if err != nil {
+		http.Error(rw, strings.TrimSpace(err.Error()), http.StatusBadRequest)
+		return
+	}
+	rw.WriteHeader(http.StatusNoContent)
 }
 
 // seedSection is the section "autoscaling" of a seed's region.

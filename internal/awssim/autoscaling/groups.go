@@ -525,8 +525,12 @@ func (s *Store) writeMember(c *core.Call, m *member) {
 	w.Opt("WeightedCapacity", m.from.weight)
 }
 
+// health is the member's HealthStatus. One that the group itself takes out to shrink was healthy and stays so.
 func (s *Store) health(m *member) string {
-	if inst := s.ec2().Instance(m.id); inst != nil {
+	if m.terminating && !m.unhealthy {
+		return "Healthy"
+	}
+	if inst := s.ec2().Instance(m.id); inst != nil && !m.unhealthy {
 		if state := inst.Newest().State; state == "pending" || state == "running" {
 			return "Healthy"
 		}

@@ -79,6 +79,7 @@ func (s *Store) dropGone(g *group, now time.Time) {
 		if state == "pending" || state == "running" {
 			continue
 		}
+		m.unhealthy = true
 		s.terminate(g, m, now, fmt.Sprintf("At %s an instance was taken out of service in response to an EC2 health check "+
 			"indicating it has been terminated or stopped.", stamp(now)))
 	}

@@ -3,6 +3,7 @@ package autoscaling
 import (
 	"encoding/base64"
 	"fmt"
+	"net/http"
 	"strings"
 
 	"github.com/imdsctl/imdsctl/internal/awssim/core"
@@ -72,6 +73,9 @@ func Service() *core.Service {
 			"DescribeTags":              describe(describeTags, "Filters"),
 		},
 		SeedPlace: seedPlace,
+		Controls: map[string]func(*core.World, http.ResponseWriter, *http.Request){
+			"POST /_sim/group-health": serveHealth,
+		},
 	}
 }
 

@@ -89,6 +89,7 @@ type member struct {
 	since       time.Time // when it was launched
 	terminating bool
 	protected   bool
+	unhealthy   bool // set by hand, or found by the health check
 }
 
 type group struct {

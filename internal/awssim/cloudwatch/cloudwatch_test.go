@@ -484,6 +484,47 @@ func TestAlarms(t *testing.T) {
 	}
 }
 
+// TestAlarmsOfBothTypes: composite alarms are listed only where they are asked for, and the control moves an alarm.
+func TestAlarmsOfBothTypes(t *testing.T) {
+	w, _, _ := world(t, 0)
+	p := place(t, w)
+	set := func(body string) int {
+		t.Helper()
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, core.BaseURL+"/_sim/alarms", strings.NewReader(
+			`{"account": "`+string(p.Account)+`", "region": "`+string(p.Region)+`", "alarm": `+body+`}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := w.Client().Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return resp.StatusCode
+	}
+	for _, body := range []string{`{"name": "a"}`, `{"name": "b", "composite": true}`, `{"name": "b", "composite": true, "state": "ALARM"}`} {
+		if code := set(body); code != http.StatusNoContent {
+			t.Errorf("%s: %d", body, code)
+		}
+	}
+	for _, body := range []string{`{}`, `{"name": "a", "state": "RED"}`, `{"nam": "a"}`} {
+		if code := set(body); code != http.StatusBadRequest {
+			t.Errorf("%s: %d", body, code)
+		}
+	}
+	for name, protocol := range protocols() {
+		out, err := client(w, protocol).DescribeAlarms(t.Context(), &cw.DescribeAlarmsInput{})
+		if err != nil || len(out.MetricAlarms) != 1 || len(out.CompositeAlarms) != 0 {
+			t.Errorf("%s: %+v, %v", name, out, err)
+		}
+		out, err = client(w, protocol).DescribeAlarms(t.Context(), &cw.DescribeAlarmsInput{AlarmNames: []string{"a", "b"},
+			AlarmTypes: []types.AlarmType{types.AlarmTypeMetricAlarm, types.AlarmTypeCompositeAlarm}})
+		if err != nil || len(out.MetricAlarms) != 1 || len(out.CompositeAlarms) != 1 ||
+			out.CompositeAlarms[0].StateValue != types.StateValueAlarm {
+			t.Errorf("%s: %+v, %v", name, out, err)
+		}
+	}
+}
+
 func TestHeartbeat(t *testing.T) {
 	w, c, ids := world(t, 1)
 	c.Advance(10 * time.Minute)

@@ -8,6 +8,7 @@ package cloudwatch
 
 import (
 	"iter"
+	"net/http"
 	"time"
 
 	"github.com/imdsctl/imdsctl/internal/awssim/core"
@@ -48,6 +49,8 @@ func Service(hosts Hosts, delay time.Duration) *core.Service {
 			"PutMetricData":       put,
 			"DescribeAlarms":      read(s.describeAlarms, 9, 9),
 		},
+		SeedPlace: seedPlace,
+		Controls:  map[string]func(*core.World, http.ResponseWriter, *http.Request){"POST /_sim/alarms": serveAlarm},
 	}
 }
 

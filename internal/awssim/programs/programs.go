@@ -66,7 +66,15 @@ func HostOf(p *core.Place, i *ec2.Instance) *workload.Host {
 	e := estateOf(p.World())
 	e.mu.RLock()
 	defer e.mu.RUnlock()
-	return &workload.Host{Life: lifeOf(i), Programs: e.deployed.On(subjectOf(p, i)), Seed: e.seed}
+	life := lifeOf(i)
+	life.Restarts = restartsOf(p)[i.ID()]
+	return &workload.Host{Life: life, Programs: e.deployed.On(subjectOf(p, i)), Seed: e.seed}
+}
+
+// restartsOf holds when the programs of a place's instances were restarted, in Unix seconds and in order. It is guarded
+// by the place's lock.
+func restartsOf(p *core.Place) map[string][]int64 {
+	return p.Store(Name, func() any { return map[string][]int64{} }).(map[string][]int64)
 }
 
 func subjectOf(p *core.Place, i *ec2.Instance) workload.Subject {
@@ -115,7 +123,7 @@ func lifeOf(i *ec2.Instance) *workload.Life {
 	return life
 }
 
-// Hosts gives CloudWatch the instances of a world.
+// Hosts gives other services the instances of a world, with what runs there.
 type Hosts struct{}
 
 // Host finds an instance, even one that EC2 has forgotten.
@@ -136,6 +144,23 @@ func (Hosts) Hosts(p *core.Place, after string) iter.Seq[*workload.Host] {
 			}
 		}
 	}
+}
+
+// Restart starts all programs of an instance anew. The place is locked for writing.
+func (Hosts) Restart(p *core.Place, id string, now time.Time) {
+	all := restartsOf(p)
+	all[id] = append(all[id], now.Unix())
+}
+
+// Restarts lists when the programs of an instance were restarted, in order. The place must not be locked.
+func Restarts(p *core.Place, id string) []time.Time {
+	var out []time.Time
+	p.View(func(time.Time) {
+		for _, at := range restartsOf(p)[id] {
+			out = append(out, time.Unix(at, 0).UTC())
+		}
+	})
+	return out
 }
 
 func statusCheck(p *core.Place, i *ec2.Instance, now time.Time) ec2.Status {
@@ -166,6 +191,7 @@ type seedProgram struct {
 	Speaks        workload.Speaks `json:"speaks"`
 	ExtraHops     int             `json:"extra_hops,omitempty"`
 	V1Disabled    bool            `json:"v1_disabled,omitempty"`
+	Sticky        bool            `json:"sticky,omitempty"`
 	Every         string          `json:"every,omitempty"`
 	Anchor        time.Time       `json:"anchor,omitzero"`
 	AtBoot        bool            `json:"at_boot,omitempty"`
@@ -196,7 +222,7 @@ func seedWorld(w *core.World, section json.RawMessage, path string) error {
 func (s seedProgram) program() (workload.Program, error) {
 	p := workload.Program{
 		Name: s.Name, Agent: s.Agent, Version: s.Version, UserAgent: s.UserAgent, Speaks: s.Speaks, ExtraHops: s.ExtraHops,
-		V1Disabled: s.V1Disabled, Anchor: s.Anchor, AtBoot: s.AtBoot, Calls: s.Calls, Essential: s.Essential,
+		V1Disabled: s.V1Disabled, Sticky: s.Sticky, Anchor: s.Anchor, AtBoot: s.AtBoot, Calls: s.Calls, Essential: s.Essential,
 	}
 	for _, d := range []struct {
 		name, text string

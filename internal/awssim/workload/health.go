@@ -70,7 +70,8 @@ func (h *Host) breaks(p *Program, until int64) iter.Seq[Break] {
 	return func(yield func(Break) bool) {
 		var open *Break // of the current run
 		var run *Run
-		fresh := int64(-1) // when the cache of the last success ends; -1 before the first success of the run
+		began := int64(-1)
+		fresh := int64(-1) // when the cache of the last success ends; -1 before the first success since the start
 		for s := range h.Life.spans(math.MinInt64, until) {
 			if s.run != run {
 				if open != nil {
@@ -81,11 +82,17 @@ func (h *Host) breaks(p *Program, until int64) iter.Seq[Break] {
 				}
 				open, run, fresh = nil, s.run, -1
 			}
+			if s.began != began { // what was cached is lost, and what it hid shows
+				began, fresh = s.began, -1
+				if open != nil {
+					open.From = min(open.From, s.began)
+				}
+			}
 			first, last, any := h.rounds(p, s)
 			if !any {
 				continue
 			}
-			if o := p.Under(s.setting); o.Reason == Works {
+			if o := p.in(s); o.Reason == Works {
 				if open != nil {
 					open.To = first
 					if open.From < open.To && !yield(*open) {
@@ -121,7 +128,7 @@ func (h *Host) rounds(p *Program, s span) (first, last int64, any bool) {
 		}
 		any = true
 	}
-	if boot := h.bootRound(p, s.run); p.AtBoot && s.from <= boot && boot < s.to {
+	if boot := h.bootRound(p, s.began); p.AtBoot && s.from <= boot && boot < s.to {
 		note(boot)
 	}
 	if every := int64(p.Every.Seconds()); every > 0 {

@@ -27,6 +27,8 @@ type Life struct {
 	ID       string
 	Runs     []Run
 	Settings []Setting
+	// Restarts are when the programs were started anew while the instance kept running, in order.
+	Restarts []int64
 	// Detailed monitoring gives points by the minute, basic monitoring every five minutes.
 	Detailed bool
 }
@@ -61,14 +63,17 @@ func (l *Life) RunningAt(t int64) bool {
 	return false
 }
 
-// span is a stretch of a run under one setting.
+// span is a stretch of a run under one setting, in which the programs kept running.
 type span struct {
 	from, to int64
 	run      *Run
 	setting  Setting
+	// began is when the programs started, with the instance or by a restart, and start the setting they found then.
+	began int64
+	start Setting
 }
 
-// spans walks the runs cut at changes of the setting, in order, clipped to [from, to).
+// spans walks the runs cut at changes of the setting and at restarts, in order, clipped to [from, to).
 func (l *Life) spans(from, to int64) iter.Seq[span] {
 	return func(yield func(span) bool) {
 		for i := range l.Runs {
@@ -85,10 +90,31 @@ func (l *Life) spans(from, to int64) iter.Seq[span] {
 					end = l.Settings[j+1].From
 				}
 				s := span{from: max(r.From, begin, from), to: min(r.To, end, to), run: r, setting: l.Settings[j]}
-				if s.from < s.to && !yield(s) {
+				if s.from < s.to && !l.cut(s, yield) {
 					return
 				}
 			}
 		}
 	}
+}
+
+// cut yields the span in pieces that begin at restarts.
+func (l *Life) cut(s span, yield func(span) bool) bool {
+	s.began = s.run.From
+	next := 0
+	for next < len(l.Restarts) && l.Restarts[next] <= s.from {
+		s.began = max(s.began, l.Restarts[next])
+		next++
+	}
+	for end := s.to; s.from < end; s.from, s.began = s.to, s.to {
+		s.start, s.to = l.SettingAt(s.began), end
+		if next < len(l.Restarts) {
+			s.to = min(end, l.Restarts[next])
+			next++
+		}
+		if s.from < s.to && !yield(s) {
+			return false
+		}
+	}
+	return true
 }

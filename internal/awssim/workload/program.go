@@ -43,12 +43,15 @@ type Program struct {
 	ExtraHops int `json:"extra_hops,omitempty"`
 	// V1Disabled is AWS_EC2_METADATA_V1_DISABLED: a V2ThenV1 program does not fall back.
 	V1Disabled bool `json:"v1_disabled,omitempty"`
+	// Sticky makes a V2ThenV1 program keep to v1, once it started where no token reached it, until it is restarted: SDKs
+	// do so that give up on tokens for the life of their process.
+	Sticky bool `json:"sticky,omitempty"`
 	// Every is the time between two rounds of calls while the instance runs; 0 means never.
 	Every time.Duration `json:"every,omitempty"`
 	// Anchor is the time of one round: rounds happen at Anchor + k × Every, for every whole k, while the instance runs.
 	// The zero time spreads instances evenly over the period, by the seed.
 	Anchor time.Time `json:"anchor,omitzero"`
-	// AtBoot adds a round within two minutes of every start of the instance.
+	// AtBoot adds a round within two minutes of every start of the instance, or of the program alone.
 	AtBoot bool `json:"at_boot,omitempty"`
 	// Calls is the number of metadata requests in a round; 0 means 2 (the role's name, then its credentials).
 	Calls int `json:"calls,omitempty"`
@@ -68,6 +71,8 @@ func (p Program) Validate() error {
 		return fmt.Errorf("program: the name is empty")
 	case p.Speaks != V1Only && p.Speaks != V2Only && p.Speaks != V2ThenV1 && p.Speaks != V1First:
 		return fmt.Errorf("program %q: speaks %q: want v1-only, v2-only, v2-then-v1 or v1-first", p.Name, p.Speaks)
+	case p.Sticky && p.Speaks != V2ThenV1:
+		return fmt.Errorf("program %q: sticky is for programs that speak v2-then-v1", p.Name)
 	case p.ExtraHops < 0 || p.ExtraHops > 63:
 		return fmt.Errorf("program %q: %d extra hops: want 0 to 63", p.Name, p.ExtraHops)
 	case p.Every < 0 || (p.Every > 0 && p.Every < time.Second) || p.Every%time.Second != 0:
@@ -101,6 +106,10 @@ const (
 func (p Program) Explain(r Reason, s Setting) string {
 	switch r {
 	case V1Refused:
+		if p.Sticky {
+			return fmt.Sprintf("%s started where no token reached it and keeps to IMDSv1 until it is restarted, and the "+
+				"instance requires tokens; restart it", p)
+		}
 		return fmt.Sprintf("%s speaks IMDSv1 only, and the instance requires tokens; upgrade it to a version that speaks IMDSv2",
 			p)
 	case HopLimit:
@@ -121,7 +130,16 @@ type Outcome struct {
 	Reason Reason
 }
 
-// Under tells what a round of the program's calls does under a setting.
+// in tells what a round of the program's calls does within a span.
+func (p *Program) in(s span) Outcome {
+	if p.Sticky && !p.V1Disabled && !s.start.Disabled && s.start.HopLimit < 1+p.ExtraHops {
+		stuck := Program{Speaks: V1Only}
+		return stuck.Under(s.setting)
+	}
+	return p.Under(s.setting)
+}
+
+// Under tells what a round of the program's calls does under a setting that was in force when the program started.
 func (p *Program) Under(s Setting) Outcome {
 	if s.Disabled {
 		return Outcome{Reason: EndpointDisabled}

@@ -76,7 +76,7 @@ func (h *Host) calls(dst []Point, m Metric, from, to, period, until int64) []Poi
 			dst = append(dst, Point{At: at})
 		}
 		for _, p := range h.Programs {
-			if o := p.Under(s.setting); (m == NoToken && o.V1) || (m == NoTokenRejected && o.Rejected) {
+			if o := p.in(s); (m == NoToken && o.V1) || (m == NoTokenRejected && o.Rejected) {
 				h.add(dst[begin:], p, s, period)
 			}
 		}
@@ -96,7 +96,7 @@ func (h *Host) calls(dst []Point, m Metric, from, to, period, until int64) []Poi
 // add counts one program's calls within the span into buckets, which cover the span.
 func (h *Host) add(buckets []Point, p *Program, s span, period int64) {
 	calls := p.calls()
-	if boot := h.bootRound(p, s.run); p.AtBoot && s.from <= boot && boot < s.to {
+	if boot := h.bootRound(p, s.began); p.AtBoot && s.from <= boot && boot < s.to {
 		buckets[(boot-buckets[0].At)/period].Value += float64(calls)
 	}
 	every := int64(p.Every.Seconds())
@@ -120,9 +120,9 @@ func (h *Host) add(buckets []Point, p *Program, s span, period int64) {
 	}
 }
 
-// bootRound is when the program makes its round after the start of a run.
-func (h *Host) bootRound(p *Program, r *Run) int64 {
-	return r.From + 20 + int64(h.mix(p.Name, uint64(r.From))%100)
+// bootRound is when the program makes its first round after a start.
+func (h *Host) bootRound(p *Program, began int64) int64 {
+	return began + 20 + int64(h.mix(p.Name, uint64(began))%100)
 }
 
 // anchor is the time of one round.
@@ -233,7 +233,7 @@ func (h *Host) Reported(m Metric, from, until int64) bool {
 				continue
 			}
 			for _, p := range h.Programs {
-				if _, _, any := h.rounds(p, s); any && p.Under(s.setting).Rejected {
+				if _, _, any := h.rounds(p, s); any && p.in(s).Rejected {
 					return true
 				}
 			}

@@ -2,6 +2,7 @@ package workload
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -48,6 +49,51 @@ func TestUnder(t *testing.T) {
 				t.Errorf("got %+v, want %+v", got, tt.want)
 			}
 		})
+	}
+}
+
+// A sticky program that started behind a hop limit of 1 calls v1 after the limit was raised, breaks when tokens are
+// required, and is cured by a restart alone.
+func TestStickyProgramsNeedARestart(t *testing.T) {
+	raised, required, restart := start+3600, start+2*3600, start+3*3600
+	h := &Host{
+		Life: &Life{
+			ID: "i-0abc", Runs: []Run{{From: start, To: Forever}}, Restarts: []int64{restart},
+			Settings: []Setting{
+				{From: start, HopLimit: 1}, {From: raised, HopLimit: 2}, {From: required, HopLimit: 2, Required: true},
+			},
+		},
+		Programs: []*Program{{Name: "shop", Speaks: V2ThenV1, Sticky: true, ExtraHops: 1, Every: 5 * time.Minute, AtBoot: true}},
+	}
+	calls := func(m Metric, from, to int64) (sum float64) {
+		for _, p := range h.Series(nil, m, from, to, 3600, to) {
+			sum += p.Value
+		}
+		return sum
+	}
+	for _, tt := range []struct {
+		name     string
+		metric   Metric
+		from     int64
+		want     bool
+		broken   bool
+		lookedAt int64
+	}{
+		{"behind a hop limit of 1", NoToken, start, true, false, raised - 1},
+		{"after it was raised", NoToken, raised, true, false, required - 1},
+		{"when tokens are required", NoTokenRejected, required, true, true, restart - 1},
+		{"after its restart", NoTokenRejected, restart, false, false, restart + 3599},
+	} {
+		if got := calls(tt.metric, tt.from, tt.from+3600) > 0; got != tt.want {
+			t.Errorf("%s: calls counted as %s: %v, want %v", tt.name, tt.metric, got, tt.want)
+		}
+		f := h.Faults(tt.lookedAt)
+		if (len(f) > 0) != tt.broken {
+			t.Errorf("%s: broken %v, want %v", tt.name, f, tt.broken)
+		}
+		if len(f) > 0 && !strings.Contains(f[0].Why, "restart it") {
+			t.Errorf("%s: %q does not say what helps", tt.name, f[0].Why)
+		}
 	}
 }
 
@@ -225,6 +271,11 @@ func drawHost(t *rapid.T) *Host {
 		})
 		at += rapid.Int64Range(1, 30000).Draw(t, "held")
 	}
+	at = start - 7200
+	for range rapid.IntRange(0, 3).Draw(t, "restarts") {
+		at += rapid.Int64Range(0, 20000).Draw(t, "until restart")
+		life.Restarts = append(life.Restarts, at)
+	}
 	h := &Host{Life: life, Seed: rapid.Uint64().Draw(t, "seed")}
 	for i := range rapid.IntRange(0, 3).Draw(t, "programs") {
 		p := &Program{
@@ -236,6 +287,7 @@ func drawHost(t *rapid.T) *Host {
 			Calls:      rapid.IntRange(0, 3).Draw(t, "calls"),
 			CacheFor:   time.Duration(rapid.IntRange(0, 20000).Draw(t, "cache")) * time.Second,
 		}
+		p.Sticky = p.Speaks == V2ThenV1 && rapid.Bool().Draw(t, "sticky")
 		if rapid.Bool().Draw(t, "anchored") {
 			p.Anchor = time.Unix(start+rapid.Int64Range(-10000, 10000).Draw(t, "anchor"), 0)
 		}
@@ -244,14 +296,38 @@ func drawHost(t *rapid.T) *Host {
 	return h
 }
 
+// beganBy is when the programs that run at t were started.
+func beganBy(h *Host, t int64) int64 {
+	began := int64(-1)
+	for _, r := range h.Life.Runs {
+		if r.From <= t {
+			began = r.From
+		}
+	}
+	for _, at := range h.Life.Restarts {
+		if at <= t && at > began {
+			began = at
+		}
+	}
+	return began
+}
+
+// outcomeAt is what a round at t does: a sticky program speaks as it had to when it was started.
+func outcomeAt(h *Host, p *Program, t int64) Outcome {
+	if found := h.Life.SettingAt(beganBy(h, t)); p.Sticky && !p.V1Disabled && !found.Disabled && found.HopLimit <= p.ExtraHops {
+		return (&Program{Speaks: V1Only}).Under(h.Life.SettingAt(t))
+	}
+	return p.Under(h.Life.SettingAt(t))
+}
+
 // roundsOf lists all rounds of a program before until, the slow way.
 func roundsOf(h *Host, p *Program, until int64) []int64 {
 	var out []int64
 	every := int64(p.Every / time.Second)
 	for i := range h.Life.Runs {
 		r := &h.Life.Runs[i]
-		boot := h.bootRound(p, r)
 		for t := r.From; t < min(r.To, until); t++ {
+			boot := h.bootRound(p, beganBy(h, t))
 			if every > 0 && (t-h.anchor(p, every))%every == 0 {
 				out = append(out, t)
 			}
@@ -267,7 +343,7 @@ func enumerate(h *Host, m Metric, from, to, period, until int64) []Point {
 	counts := map[int64]float64{}
 	for _, p := range h.Programs {
 		for _, t := range roundsOf(h, p, min(to, until)) {
-			o := p.Under(h.Life.SettingAt(t))
+			o := outcomeAt(h, p, t)
 			if t >= from && ((m == NoToken && o.V1) || (m == NoTokenRejected && o.Rejected)) {
 				counts[floorTo(t, period)] += float64(p.calls())
 			}
@@ -303,10 +379,13 @@ func brokenBy(h *Host, p *Program, at int64) bool {
 		if t < run.From {
 			continue
 		}
-		failing = p.Under(h.Life.SettingAt(t)).Reason != Works
+		failing = outcomeAt(h, p, t).Reason != Works
 		if !failing {
 			good = t
 		}
+	}
+	if good < beganBy(h, at) {
+		good = -1 // a restart loses what was cached
 	}
 	return failing && (good < 0 || at >= good+int64(p.CacheFor.Seconds()))
 }

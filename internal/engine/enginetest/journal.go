@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/imdsctl/imdsctl/internal/engine"
-	"github.com/imdsctl/imdsctl/internal/fleet"
 	"github.com/imdsctl/imdsctl/internal/plan"
 	"github.com/imdsctl/imdsctl/internal/rollout"
 )
@@ -25,8 +24,14 @@ type Journal struct {
 	records  map[string]*engine.Record
 	intents  map[int64]*engine.Intent
 	settled  map[int64]bool
-	leases   map[fleet.Place]engine.Lane
+	leases   map[string]held
+	orders   map[string]map[string]*posted // by rollout and subject
+	posts    int64
 	version  int64
+	stop     string
+	// Shared says that several processes work on it: a lease lasts until it runs out or is given up. Otherwise there is one,
+	// and a holder is known to be dead as soon as another asks.
+	Shared bool
 	// Events tells the story in order, one line an event.
 	Events []string
 	// Commit, where set, is called under the lock right before and right after each transaction that writes; an error before
@@ -34,12 +39,19 @@ type Journal struct {
 	Commit func(point string, before bool) error
 }
 
-var _ engine.Journal = (*Journal)(nil)
+var _ engine.Queue = (*Journal)(nil)
+
+// held is a lease with its end.
+type held struct {
+	engine.Lease
+	until, wanted time.Time
+}
 
 // NewJournal is an empty journal.
 func NewJournal() *Journal {
 	return &Journal{approved: map[string]string{}, plans: map[string]*plan.Plan{}, records: map[string]*engine.Record{},
-		intents: map[int64]*engine.Intent{}, settled: map[int64]bool{}, leases: map[fleet.Place]engine.Lane{}}
+		intents: map[int64]*engine.Intent{}, settled: map[int64]bool{}, leases: map[string]held{},
+		orders: map[string]map[string]*posted{}}
 }
 
 // Approve records an approval.
@@ -79,7 +91,7 @@ func (j *Journal) Begin(_ context.Context, p *plan.Plan, now time.Time) (*engine
 			return engine.ErrNotApproved
 		}
 		r := &engine.Record{ID: id, Digest: p.Digest, Status: rollout.Running, Created: now, Updated: now, Approved: actor,
-			Stacks: map[string]rollout.Stack{}, Changes: map[string]engine.ChangeState{}, Undo: map[string]string{}}
+			Stacks: map[string]rollout.Stack{}, Changes: map[string]engine.ChangeState{}, Undo: map[string]string{}, Waves: map[string]string{}}
 		for _, s := range p.Stacks {
 			r.Stacks[s.ID] = rollout.Stack{Phase: rollout.StackWaiting}
 		}
@@ -114,7 +126,8 @@ func (j *Journal) Load(_ context.Context, id string) (*engine.Record, error) {
 		return nil, fmt.Errorf("no rollout %s", id)
 	}
 	c := *r
-	c.Stacks, c.Changes, c.Undo = maps.Clone(r.Stacks), maps.Clone(r.Changes), maps.Clone(r.Undo)
+	c.Stacks, c.Changes, c.Undo, c.Waves = maps.Clone(r.Stacks), maps.Clone(r.Changes), maps.Clone(r.Undo), maps.Clone(r.Waves)
+	c.Stop = j.stop
 	return &c, nil
 }
 
@@ -123,7 +136,42 @@ func (j *Journal) Control(_ context.Context, id string) (engine.Control, error) 
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	r := j.records[id]
-	return engine.Control{Status: r.Status, Reason: r.Reason, Undo: maps.Clone(r.Undo), FailuresForgiven: r.FailuresForgiven, Version: j.version}, nil
+	c := engine.Control{Status: r.Status, Reason: r.Reason, Undo: maps.Clone(r.Undo), FailuresForgiven: r.FailuresForgiven,
+		Waves: maps.Clone(r.Waves), Stop: j.stop, Manual: map[string]engine.ChangeState{}, Version: j.version}
+	for _, pc := range j.plans[id].Changes {
+		if s := r.Changes[pc.ID]; pc.Class == plan.ClassManual && s.Phase != engine.ChangePending {
+			c.Manual[pc.ID] = s
+		}
+	}
+	return c, nil
+}
+
+// ApproveWave is what another terminal does: a person lets a wave begin.
+func (j *Journal) ApproveWave(id, wave, who string) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.records[id].Waves[wave] = who
+	j.version++
+	j.Events = append(j.Events, "approved wave "+wave)
+}
+
+// StopAll is the kill switch; "" turns it off.
+func (j *Journal) StopAll(why string) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.stop = why
+	j.version++
+	j.Events = append(j.Events, "stop "+why)
+}
+
+// CompleteManual is a person's word that a manual change is done.
+func (j *Journal) CompleteManual(id, change string, now time.Time) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	s := j.records[id].Changes[change]
+	s.Phase, s.Updated = engine.ChangeVerified, now
+	j.records[id].Changes[change] = s
+	j.version++
 }
 
 // Ask is what another terminal does: an event on the rollout, or, with a stack, a request to roll it back.
@@ -166,8 +214,11 @@ func (j *Journal) Ask(id, stack string, e rollout.Event, reason string) bool {
 }
 
 // Move implements engine.Journal.
-func (j *Journal) Move(_ context.Context, id string, moves []engine.Move, now time.Time) error {
+func (j *Journal) Move(_ context.Context, id string, seat engine.Lease, moves []engine.Move, now time.Time) error {
 	return j.transaction("move", func() error {
+		if j.leases[engine.SeatKey(id)].Lease != seat {
+			return engine.ErrFenced
+		}
 		r := j.records[id]
 		for _, m := range moves {
 			if m.Stack == "" && r.Status != m.Status[0] || m.Stack != "" && r.Stacks[m.Stack] != m.From {
@@ -202,19 +253,23 @@ func (j *Journal) Admit(_ context.Context, a engine.Admission) (engine.Intent, e
 	var intent engine.Intent
 	err := j.transaction("admit", func() error {
 		r, p := j.records[a.Rollout], j.plans[a.Rollout]
-		if j.leases[a.Lane.Place] != a.Lane {
+		if j.leases[engine.LaneKey(a.Change.Ref.Place)].Lease != a.Lane {
 			return engine.ErrFenced
 		}
 		s, c := r.Stacks[a.Change.Stack], r.Changes[a.Change.ID]
-		open := 0
+		open, inAccount := 0, 0
 		for id, in := range j.intents {
 			if in.Rollout == a.Rollout && !j.settled[id] {
 				open++
+				if in.Place.Account == a.Change.Ref.Place.Account {
+					inAccount++
+				}
 			}
 		}
 		wrote := c.Wrote && (c.Phase == engine.ChangeVerified || c.Phase == engine.ChangeApplied || c.Phase == engine.ChangeFailed)
 		here := s.Step == a.Change.Step
-		ok := open < max(1, p.Header.Rules.MaxInFlight)
+		rules := p.Header.Rules
+		ok := j.stop == "" && open < max(1, rules.MaxInFlight) && (rules.MaxInFlightAccount == 0 || inAccount < rules.MaxInFlightAccount)
 		if a.Direction == engine.Forward {
 			ok = ok && r.Status.MayWrite() && s.Phase == rollout.StackApplying && here && c.Phase == engine.ChangePending
 		} else {
@@ -238,7 +293,7 @@ func (j *Journal) Admit(_ context.Context, a engine.Admission) (engine.Intent, e
 // Settle implements engine.Journal.
 func (j *Journal) Settle(_ context.Context, s engine.Settlement) error {
 	return j.transaction("settle", func() error {
-		if j.leases[s.Lane.Place] != s.Lane {
+		if s.Lane.Key == "" || j.leases[s.Lane.Key].Lease != s.Lane {
 			return engine.ErrFenced
 		}
 		if s.Intent != 0 {
@@ -259,8 +314,20 @@ func (j *Journal) Settle(_ context.Context, s engine.Settlement) error {
 	})
 }
 
-// OpenIntents implements engine.Journal.
-func (j *Journal) OpenIntents(_ context.Context, id string) ([]engine.Intent, error) {
+// OpenIntent implements engine.Journal.
+func (j *Journal) OpenIntent(_ context.Context, id, change string) (engine.Intent, bool, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for _, n := range slices.Sorted(maps.Keys(j.intents)) {
+		if in := j.intents[n]; in.Rollout == id && in.Change == change && !j.settled[n] {
+			return *in, true, nil
+		}
+	}
+	return engine.Intent{}, false, nil
+}
+
+// OpenIntents lists the intents of a rollout that have no outcome.
+func (j *Journal) OpenIntents(id string) []engine.Intent {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	var out []engine.Intent
@@ -269,38 +336,49 @@ func (j *Journal) OpenIntents(_ context.Context, id string) ([]engine.Intent, er
 			out = append(out, *in)
 		}
 	}
-	return out, nil
+	return out
 }
 
-// Acquire implements engine.Journal. A holder is known to be dead as soon as another asks: there is one process.
-func (j *Journal) Acquire(_ context.Context, place fleet.Place, holder string, _ time.Time, _ time.Duration) (lane engine.Lane, err error) {
+// Acquire implements engine.Journal.
+func (j *Journal) Acquire(_ context.Context, key, holder string, now time.Time, ttl time.Duration) (lease engine.Lease, err error) {
 	err = j.transaction("acquire", func() error {
-		lane = engine.Lane{Place: place, Holder: holder, Epoch: j.leases[place].Epoch + 1}
-		j.leases[place] = lane
+		have := j.leases[key]
+		if j.Shared && have.Holder != "" && have.Holder != holder && now.Before(have.until) {
+			have.wanted = now.Add(time.Minute)
+			j.leases[key] = have
+			return fmt.Errorf("%w: %s holds %s", engine.ErrFenced, have.Holder, key)
+		}
+		lease = engine.Lease{Key: key, Holder: holder, Epoch: have.Epoch + 1}
+		j.leases[key] = held{Lease: lease, until: now.Add(ttl)}
 		return nil
 	})
-	return lane, err
+	return lease, err
 }
 
 // Renew implements engine.Journal.
-func (j *Journal) Renew(_ context.Context, lane engine.Lane, _ time.Time, _ time.Duration) error {
+func (j *Journal) Renew(_ context.Context, lease engine.Lease, now time.Time, ttl time.Duration) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if j.leases[lane.Place] != lane {
+	have := j.leases[lease.Key]
+	if have.Lease != lease {
 		return engine.ErrFenced
 	}
+	have.until = now.Add(ttl)
+	j.leases[lease.Key] = have
 	return nil
 }
 
 // Release implements engine.Journal. The epoch stays, for the next holder to go beyond.
-func (j *Journal) Release(_ context.Context, lane engine.Lane) error {
+func (j *Journal) Release(_ context.Context, lease engine.Lease, now time.Time) (wanted bool, err error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if l := j.leases[lane.Place]; l == lane {
-		l.Holder = ""
-		j.leases[lane.Place] = l
+	have := j.leases[lease.Key]
+	if have.Lease != lease {
+		return false, nil
 	}
-	return nil
+	wanted = now.Before(have.wanted)
+	j.leases[lease.Key] = held{Lease: engine.Lease{Key: lease.Key, Epoch: lease.Epoch}}
+	return wanted, nil
 }
 
 // Note implements engine.Journal.

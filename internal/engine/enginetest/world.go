@@ -20,6 +20,9 @@ type World struct {
 	states map[string]fleet.State
 	made   map[string]map[string]string // by marker: what a create made
 	next   map[string]int               // highest version ever made, by resource
+	runs   map[string]time.Time         // when what was started of a resource ends
+	// RunTime is how long what is started takes.
+	RunTime time.Duration
 	// Effects lists what was changed, in order, with the token it came under.
 	Effects []Effect
 	// Fault, where set, decides before each call what goes wrong with it. It is called by one goroutine at a time.
@@ -49,9 +52,19 @@ const (
 	Late Fault = "late"
 )
 
+// StartVerb is the verb of what is started and ends RunTime later.
+const StartVerb = "ssm"
+
+// ends is when what was started of a resource ends.
+func (w *World) ends(id string) time.Time {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.runs[id]
+}
+
 // NewWorld is an empty world.
 func NewWorld() *World {
-	return &World{states: map[string]fleet.State{}, made: map[string]map[string]string{}, next: map[string]int{}}
+	return &World{runs: map[string]time.Time{}, states: map[string]fleet.State{}, made: map[string]map[string]string{}, next: map[string]int{}}
 }
 
 // Put sets a resource, as another operator would.
@@ -128,7 +141,11 @@ func (d driver) Read(ctx context.Context, id string) (inventory.Resource, error)
 	if s == nil {
 		return inventory.Resource{}, d.fail(fleet.ErrGone, "read")
 	}
-	return inventory.Resource{Ref: fleet.Ref{Place: d.place, ID: id}, State: s}, nil
+	r := inventory.Resource{Ref: fleet.Ref{Place: d.place, ID: id}, State: s}
+	if end := d.w.ends(id); time.Now().Before(end) {
+		r.State, r.Settling = fleet.State{"status": "running"}, true
+	}
+	return r, nil
 }
 
 func (d driver) Write(ctx context.Context, w kind.Write) (kind.Result, error) {
@@ -162,6 +179,13 @@ func (d driver) effect(w kind.Write) (kind.Result, error) {
 	s := d.w.states[w.ID]
 	if s == nil {
 		return kind.Result{}, d.fail(fleet.ErrGone, "write")
+	}
+	if w.Verb == StartVerb {
+		if d.w.made[w.Marker] != nil {
+			return kind.Result{}, d.fail(fleet.ErrConflict, "write "+w.ID+", which was started already,")
+		}
+		d.w.made[w.Marker] = map[string]string{}
+		d.w.runs[w.ID] = time.Now().Add(d.w.RunTime)
 	}
 	after := w.After.Clone()
 	var outputs map[string]string

@@ -83,6 +83,7 @@ func (s *suite) kind(t T, e all.Entry) {
 		{"proposes without writing", b.proposes},
 		{"writes and reverts", b.roundTrips},
 		{"knows what can be undone", b.checksUndo},
+		{"asks before it writes", b.dryRuns},
 		{"leaves what drifted alone", b.drifts},
 		{"tells the truth about failed writes", b.faultsWhileWriting},
 		{"survives a crash at every call", b.crashes},
@@ -119,7 +120,9 @@ func (b *bench) describes(t T) {
 		if v.Class == "" || v.Disruption == "" || v.Undo == "" || len(v.Calls) == 0 {
 			t.Errorf("verb %s of %s: class, disruption, undo and calls must be said", v.Name, k.Name)
 		}
-		for _, action := range slices.Concat(slices.Collect(maps.Keys(v.Calls)), slices.Collect(maps.Keys(v.Checks))) {
+		counted := slices.Concat(slices.Collect(maps.Keys(v.Calls)), slices.Collect(maps.Keys(v.Checks)),
+			slices.Collect(maps.Keys(v.DryRun)))
+		for _, action := range counted {
 			if !declared(k, action) {
 				t.Errorf("verb %s of %s counts calls of %s, which the kind does not declare", v.Name, k.Name, action)
 			}

@@ -3,6 +3,7 @@ package kindtest
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -89,6 +90,33 @@ func plantAsk(e *all.Entry, ask func(context.Context, kind.Driver, kind.Write) e
 	plantDriver(e, func(d kind.Driver) kind.Driver {
 		return asker{d, func(ctx context.Context, w kind.Write) error { return ask(ctx, d, w) }}
 	})
+}
+
+// runner asks AWS otherwise than its kind does whether it would take a write.
+type runner struct {
+	kind.Driver
+	kind.UndoChecker
+	ask func(context.Context, kind.Write) error
+}
+
+func (d runner) DryRun(ctx context.Context, w kind.Write) error { return d.ask(ctx, w) }
+
+// plantDryRun breaks how an entry's drivers make a dry run.
+func plantDryRun(e *all.Entry, ask func(context.Context, kind.Driver, kind.Write) error) {
+	plantDriver(e, func(d kind.Driver) kind.Driver {
+		undo, _ := d.(kind.UndoChecker)
+		return runner{d, undo, func(ctx context.Context, w kind.Write) error { return ask(ctx, d, w) }}
+	})
+}
+
+// without makes a dry run that takes errors of a class for yes.
+func without(class fleet.ErrorClass) func(context.Context, kind.Driver, kind.Write) error {
+	return func(ctx context.Context, d kind.Driver, w kind.Write) error {
+		if err := d.(kind.DryRunner).DryRun(ctx, w); fleet.ClassOf(err) != class {
+			return err
+		}
+		return nil
+	}
 }
 
 // plantDriver breaks the drivers of an entry.
@@ -335,6 +363,66 @@ func faults() []planted {
 		{"an asking that is promised and not there", instance, entry(func(e *all.Entry) {
 			plantDriver(e, func(d kind.Driver) kind.Driver { return broken{Driver: d} })
 		}), "that the driver has one is false"},
+		{"a dry run that writes", instance, entry(func(e *all.Entry) {
+			plantDryRun(e, func(ctx context.Context, d kind.Driver, w kind.Write) error {
+				_, err := d.Write(ctx, w)
+				return err
+			})
+		}), "wrote: map[ec2:ModifyInstanceMetadataOptions:1]"},
+		{"a dry run that writes and is denied", defaults, entry(func(e *all.Entry) {
+			plantDryRun(e, func(ctx context.Context, d kind.Driver, w kind.Write) error {
+				if err := d.(kind.DryRunner).DryRun(ctx, w); err != nil {
+					_, err := d.Write(ctx, w)
+					return err
+				}
+				return nil
+			})
+		}), ", which is denied, called ec2:ModifyInstanceMetadataDefaults without DryRun"},
+		{"a dry run that swallows a denial", template, entry(func(e *all.Entry) { plantDryRun(e, without(fleet.ErrDenied)) }),
+			": <nil>, though a service control policy does not allow"},
+		{"a dry run that takes a fault for yes", instance, entry(func(e *all.Entry) {
+			plantDryRun(e, without(fleet.ErrTransient))
+		}), "with a fault of the service at call 1: <nil>"},
+		{"a dry run that takes a resource that is gone for fine", template, entry(func(e *all.Entry) {
+			plantDryRun(e, without(fleet.ErrGone))
+		}), "which does not exist, says yes"},
+		{"a dry run that overlooks enforcement", instance, entry(func(e *all.Entry) {
+			plantDryRun(e, func(ctx context.Context, d kind.Driver, w kind.Write) error {
+				w.After = w.After.With(fleet.State{fleet.FieldTokens: fleet.TokensRequired})
+				return d.(kind.DryRunner).DryRun(ctx, w)
+			})
+		}), "under HttpTokensEnforced: <nil>; the write meets"},
+		{"a dry run about something else", defaults, entry(func(e *all.Entry) {
+			plantDryRun(e, func(ctx context.Context, d kind.Driver, w kind.Write) error {
+				w.Before, w.After = w.After, w.Before
+				return d.(kind.DryRunner).DryRun(ctx, w)
+			})
+		}), "and the write sends"},
+		{"a dry run that asks nobody", template, entry(func(e *all.Entry) {
+			plantDryRun(e, func(context.Context, kind.Driver, kind.Write) error { return nil })
+		}), "did not ask ec2:CreateLaunchTemplateVersion"},
+		{"a dry run that uses the token up", template, entry(func(e *all.Entry) {
+			plantDryRun(e, func(ctx context.Context, d kind.Driver, w kind.Write) error {
+				if _, err := d.Write(ctx, w); err != nil {
+					return err
+				}
+				return d.(kind.DryRunner).DryRun(ctx, w)
+			})
+		}), "after its dry run"},
+		{"a dry run that asks twice", instance, entry(func(e *all.Entry) {
+			plantDryRun(e, func(ctx context.Context, d kind.Driver, w kind.Write) error {
+				return errors.Join(d.(kind.DryRunner).DryRun(ctx, w), d.(kind.DryRunner).DryRun(ctx, w))
+			})
+		}), "more often than the verb's DryRun says"},
+		{"a dry run that is promised and not there", instance, entry(func(e *all.Entry) {
+			plantDriver(e, func(d kind.Driver) kind.Driver { return broken{Driver: d} })
+		}), "a verb counts the calls of a dry run: true; that the driver has one is false"},
+		{"a dry run that is there and not promised", defaults, entry(func(e *all.Entry) { e.Kind.Verbs[0].DryRun = nil }),
+			"a verb counts the calls of a dry run: false; that the driver has one is true"},
+		{"a dry run for which the role lacks a permission", defaults, entry(func(e *all.Entry) {
+			e.Kind.Verbs[0].DryRun["ec2:GetInstanceMetadataDefaults"] = 1
+			delete(e.Kind.Verbs[0].Calls, "ec2:GetInstanceMetadataDefaults")
+		}), "in a dry run and neither in Calls nor in Checks"},
 		{"no command line", instance, entry(func(e *all.Entry) { e.Kind.Commands = nil }), "no commands to do it by hand"},
 	}
 }

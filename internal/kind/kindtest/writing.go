@@ -318,6 +318,11 @@ func (b *bench) calls(t T) {
 				t.Errorf("whether %s could be undone: %v", what(write), err)
 			}
 		}
+		if runner, ok := s.driver.(kind.DryRunner); ok && len(b.verb(w).DryRun) > 0 {
+			if err := runner.DryRun(t.Context(), write); err != nil {
+				t.Errorf("dry run of %s: %v", what(write), err)
+			}
+		}
 		if made := s.mustApply(t, write); b.verb(w).Undo == kind.UndoFull {
 			s.mustApply(t, undo(write, made))
 		}

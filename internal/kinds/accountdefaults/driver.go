@@ -27,7 +27,10 @@ type driver struct {
 	place  fleet.Place
 }
 
-var _ kind.UndoChecker = (*driver)(nil)
+var (
+	_ kind.UndoChecker = (*driver)(nil)
+	_ kind.DryRunner   = (*driver)(nil)
+)
 
 func (d *driver) List(ctx context.Context, emit func(inventory.Resource) error) error {
 	r, err := d.Read(ctx, ID)
@@ -80,14 +83,9 @@ func state(o *types.InstanceMetadataDefaultsResponse) fleet.State {
 }
 
 func (d *driver) Write(ctx context.Context, w kind.Write) (kind.Result, error) {
-	if w.Verb != VerbSetDefaults || w.ID != ID {
-		return kind.Result{}, kind.Errorf(fleet.ErrInvalid, d.place, actionModify,
-			"account defaults have no verb %q for %q", w.Verb, w.ID)
-	}
-	in, err := request(w)
+	in, err := d.input(w)
 	if err != nil {
-		return kind.Result{}, kind.Errorf(fleet.ErrInvalid, d.place, actionModify,
-			"set the account's metadata defaults: %w", err)
+		return kind.Result{}, err
 	}
 	out, err := d.client.ModifyInstanceMetadataDefaults(ctx, in)
 	if err != nil {
@@ -108,9 +106,45 @@ func (d *driver) CheckUndo(ctx context.Context, w kind.Write) error {
 	}
 	in.DryRun = aws.Bool(true)
 	if _, err := d.client.ModifyInstanceMetadataDefaults(ctx, in); err != nil && !awsx.DryRunOK(err) {
-		return kind.UndoError(awsx.Plain(err), "set back the account's metadata defaults")
+		return kind.DryRunError(awsx.Plain(err), "set back the account's metadata defaults")
 	}
 	return nil
+}
+
+// DryRun asks EC2 whether the caller may set what w changes. That an organization's declarative policy manages the
+// defaults is a rule of the service's own, which a dry run does not promise to tell.
+func (d *driver) DryRun(ctx context.Context, w kind.Write) error {
+	in, err := d.input(w)
+	if err != nil {
+		return err
+	}
+	r, err := d.Read(ctx, w.ID)
+	if err != nil {
+		return err
+	}
+	if r.Attrs[inventory.AttrManagedBy] == managedByPolicy {
+		return kind.Errorf(fleet.ErrConflict, d.place, actionModify, "set the account's metadata defaults: a declarative "+
+			"policy of the organization manages them, and only the organization can change them; set http_tokens to "+
+			"required in that policy")
+	}
+	in.DryRun = aws.Bool(true)
+	if _, err := d.client.ModifyInstanceMetadataDefaults(ctx, in); err != nil && !awsx.DryRunOK(err) {
+		return kind.DryRunError(awsx.Plain(err), "set the account's metadata defaults")
+	}
+	return nil
+}
+
+// input is the request that makes w.
+func (d *driver) input(w kind.Write) (*ec2.ModifyInstanceMetadataDefaultsInput, error) {
+	if w.Verb != VerbSetDefaults || w.ID != ID {
+		return nil, kind.Errorf(fleet.ErrInvalid, d.place, actionModify,
+			"account defaults have no verb %q for %q", w.Verb, w.ID)
+	}
+	in, err := request(w)
+	if err != nil {
+		return nil, kind.Errorf(fleet.ErrInvalid, d.place, actionModify, "set the account's metadata defaults: %w", err)
+	}
+	return in, nil
 }
 
 // request asks for what the write changes and for nothing else.

@@ -46,6 +46,7 @@ func Kind() kind.Kind {
 			Name: VerbSetDefaults, Class: plan.ClassSet, Disruption: kind.DisruptsNothing, Undo: kind.UndoFull,
 			Calls:  map[string]int{actionGet: 2, actionModify: 1},
 			Checks: map[string]int{actionModify: 1},
+			DryRun: map[string]int{actionGet: 1, actionModify: 1},
 		}},
 		Propose:  propose,
 		Commands: commands,

@@ -41,6 +41,7 @@ type driver struct {
 var (
 	_ kind.BatchReader = (*driver)(nil)
 	_ kind.UndoChecker = (*driver)(nil)
+	_ kind.DryRunner   = (*driver)(nil)
 )
 
 func (d *driver) List(ctx context.Context, emit func(inventory.Resource) error) error {
@@ -180,15 +181,9 @@ func namedMissing(err error, asked []string) map[string]bool {
 }
 
 func (d *driver) Write(ctx context.Context, w kind.Write) (kind.Result, error) {
-	if w.Verb != VerbSetOptions {
-		return kind.Result{}, kind.Errorf(fleet.ErrInvalid, d.place, actionModify, "instances have no verb %q", w.Verb)
-	}
-	if err := writable(w); err != nil {
-		return kind.Result{}, kind.Errorf(fleet.ErrConflict, d.place, actionModify, "write instance %s: %w", w.ID, err)
-	}
-	in, err := request(w.ID, w.After)
+	in, err := d.input(w)
 	if err != nil {
-		return kind.Result{}, kind.Errorf(fleet.ErrInvalid, d.place, actionModify, "write instance %s: %w", w.ID, err)
+		return kind.Result{}, err
 	}
 	out, err := d.client.ModifyInstanceMetadataOptions(ctx, in)
 	if err != nil {
@@ -196,6 +191,21 @@ func (d *driver) Write(ctx context.Context, w kind.Write) (kind.Result, error) {
 	}
 	id, _ := awsmiddleware.GetRequestIDMetadata(out.ResultMetadata)
 	return kind.Result{RequestID: id}, nil
+}
+
+// input is the request that makes w.
+func (d *driver) input(w kind.Write) (*ec2.ModifyInstanceMetadataOptionsInput, error) {
+	if w.Verb != VerbSetOptions {
+		return nil, kind.Errorf(fleet.ErrInvalid, d.place, actionModify, "instances have no verb %q", w.Verb)
+	}
+	if err := writable(w); err != nil {
+		return nil, kind.Errorf(fleet.ErrConflict, d.place, actionModify, "write instance %s: %w", w.ID, err)
+	}
+	in, err := request(w.ID, w.After)
+	if err != nil {
+		return nil, kind.Errorf(fleet.ErrInvalid, d.place, actionModify, "write instance %s: %w", w.ID, err)
+	}
+	return in, nil
 }
 
 // request asks for the whole of a state, with the endpoint enabled: EC2 takes the other options only together with

@@ -46,6 +46,7 @@ func Kind() kind.Kind {
 			Name: VerbSetOptions, Class: plan.ClassSet, Disruption: kind.DisruptsNothing, Undo: kind.UndoFull,
 			Calls:  map[string]int{actionDescribe: 2, actionModify: 1},
 			Checks: map[string]int{actionDefaults: 1, actionModify: 1},
+			DryRun: map[string]int{actionDefaults: 1, actionModify: 1},
 		}},
 		Propose:  propose,
 		Commands: commands,

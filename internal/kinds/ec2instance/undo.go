@@ -34,7 +34,7 @@ func (d *driver) CheckUndo(ctx context.Context, w kind.Write) error {
 	}
 	in.DryRun = aws.Bool(true)
 	if _, err := d.client.ModifyInstanceMetadataOptions(ctx, in); err != nil && !awsx.DryRunOK(err) {
-		return kind.UndoError(awsx.Plain(err), "set back the metadata options of instance %s", w.ID)
+		return kind.DryRunError(awsx.Plain(err), "set back the metadata options of instance %s", w.ID)
 	}
 	return nil
 }

@@ -36,6 +36,7 @@ type driver struct {
 var (
 	_ kind.VersionReader = (*driver)(nil)
 	_ kind.UndoChecker   = (*driver)(nil)
+	_ kind.DryRunner     = (*driver)(nil)
 )
 
 func (d *driver) Write(ctx context.Context, w kind.Write) (kind.Result, error) {
@@ -51,44 +52,39 @@ func (d *driver) Write(ctx context.Context, w kind.Write) (kind.Result, error) {
 }
 
 func (d *driver) setDefault(ctx context.Context, w kind.Write) (kind.Result, error) {
-	version := w.After[inventory.FieldDefaultVersion]
-	if !number.MatchString(version) {
-		return kind.Result{}, kind.Errorf(fleet.ErrInvalid, d.place, actionModify,
-			"launch template %s: %q is not the number of a version", w.ID, version)
+	in, err := d.defaultInput(w)
+	if err != nil {
+		return kind.Result{}, err
 	}
-	out, err := d.client.ModifyLaunchTemplate(ctx, &ec2.ModifyLaunchTemplateInput{
-		LaunchTemplateId: aws.String(w.ID), DefaultVersion: aws.String(version),
-	})
+	out, err := d.client.ModifyLaunchTemplate(ctx, in)
 	if err != nil {
 		return kind.Result{}, fmt.Errorf("make version %s the default of launch template %s: %w",
-			version, w.ID, awsx.Plain(err))
+			*in.DefaultVersion, w.ID, awsx.Plain(err))
 	}
 	id, _ := awsmiddleware.GetRequestIDMetadata(out.ResultMetadata)
 	return kind.Result{RequestID: id}, nil
 }
 
+// defaultInput is the request that makes a set-default.
+func (d *driver) defaultInput(w kind.Write) (*ec2.ModifyLaunchTemplateInput, error) {
+	version := w.After[inventory.FieldDefaultVersion]
+	if !number.MatchString(version) {
+		return nil, kind.Errorf(fleet.ErrInvalid, d.place, actionModify,
+			"launch template %s: %q is not the number of a version", w.ID, version)
+	}
+	return &ec2.ModifyLaunchTemplateInput{
+		LaunchTemplateId: aws.String(w.ID), DefaultVersion: aws.String(version),
+	}, nil
+}
+
 // create copies a version. Whatever goes wrong after EC2 has made the copy leaves the effect unknown, as the contract
 // has it: Find then takes up from there.
 func (d *driver) create(ctx context.Context, w kind.Write) (kind.Result, error) {
-	source, err := d.source(ctx, w)
+	in, source, err := d.copyInput(ctx, w)
 	if err != nil {
 		return kind.Result{}, err
 	}
-	if w.Token == "" || w.Marker == "" {
-		return kind.Result{}, kind.Errorf(fleet.ErrInvalid, d.place, actionCreate,
-			"launch template %s: a version is only created under a token and a marker", w.ID)
-	}
-	options, err := options(source, w.Params)
-	if err != nil {
-		return kind.Result{}, kind.Errorf(fleet.ErrInvalid, d.place, actionCreate, "launch template %s: %w", w.ID, err)
-	}
-	out, err := d.client.CreateLaunchTemplateVersion(ctx, &ec2.CreateLaunchTemplateVersionInput{
-		LaunchTemplateId:   aws.String(w.ID),
-		SourceVersion:      aws.String(w.Params[ParamSource]),
-		VersionDescription: aws.String(description(w)),
-		ClientToken:        aws.String(w.Token),
-		LaunchTemplateData: requestData(source.LaunchTemplateData, options),
-	})
+	out, err := d.client.CreateLaunchTemplateVersion(ctx, in)
 	if err != nil {
 		return kind.Result{}, fmt.Errorf("copy version %s of launch template %s: %w",
 			w.Params[ParamSource], w.ID, awsx.Plain(err))
@@ -100,6 +96,31 @@ func (d *driver) create(ctx context.Context, w kind.Write) (kind.Result, error) 
 	id, _ := awsmiddleware.GetRequestIDMetadata(out.ResultMetadata)
 	made := strconv.FormatInt(*out.LaunchTemplateVersion.VersionNumber, 10)
 	return d.settle(ctx, w, source, made, id)
+}
+
+// copyInput reads the source of a create-version and gives the request that copies it, with the source.
+func (d *driver) copyInput(
+	ctx context.Context, w kind.Write,
+) (*ec2.CreateLaunchTemplateVersionInput, *types.LaunchTemplateVersion, error) {
+	source, err := d.source(ctx, w)
+	if err != nil {
+		return nil, nil, err
+	}
+	if w.Token == "" || w.Marker == "" {
+		return nil, nil, kind.Errorf(fleet.ErrInvalid, d.place, actionCreate,
+			"launch template %s: a version is only created under a token and a marker", w.ID)
+	}
+	options, err := options(source, w.Params)
+	if err != nil {
+		return nil, nil, kind.Errorf(fleet.ErrInvalid, d.place, actionCreate, "launch template %s: %w", w.ID, err)
+	}
+	return &ec2.CreateLaunchTemplateVersionInput{
+		LaunchTemplateId:   aws.String(w.ID),
+		SourceVersion:      aws.String(w.Params[ParamSource]),
+		VersionDescription: aws.String(description(w)),
+		ClientToken:        aws.String(w.Token),
+		LaunchTemplateData: requestData(source.LaunchTemplateData, options),
+	}, source, nil
 }
 
 // description is what the version is found by. EC2 takes 255 characters.

@@ -68,11 +68,13 @@ func Kind() kind.Kind {
 				Outputs: []string{OutputVersion},
 				Calls:   map[string]int{actionTemplates: 2, actionVersions: 4, actionCreate: 1},
 				Checks:  map[string]int{actionDelete: 1},
+				DryRun:  map[string]int{actionVersions: 1, actionCreate: 1},
 			},
 			{
 				Name: VerbSetDefault, Class: plan.ClassSet, Disruption: kind.DisruptsNothing, Undo: kind.UndoFull,
 				Calls:  map[string]int{actionTemplates: 2, actionVersions: 2, actionModify: 1},
 				Checks: map[string]int{actionModify: 1},
+				DryRun: map[string]int{actionModify: 1},
 			},
 		},
 		Propose:  propose,

@@ -39,7 +39,7 @@ func (d *driver) CheckUndo(ctx context.Context, w kind.Write) error {
 		return kind.Errorf(fleet.ErrInvalid, d.place, actionModify, "launch templates have no verb %q", w.Verb)
 	}
 	if err != nil && !awsx.DryRunOK(err) {
-		return kind.UndoError(awsx.Plain(err), "undo the %s of launch template %s", w.Verb, w.ID)
+		return kind.DryRunError(awsx.Plain(err), "undo the %s of launch template %s", w.Verb, w.ID)
 	}
 	return nil
 }

@@ -61,7 +61,9 @@ data "aws_iam_policy_document" "read" {
 
     actions = [
       "autoscaling:DescribeAutoScalingGroups",
+      "autoscaling:DescribeAutoScalingInstances",
       "autoscaling:DescribeScalingActivities",
+      "cloudwatch:DescribeAlarms",
       "cloudwatch:GetMetricData",
       "ec2:DescribeInstanceStatus",
       "ec2:DescribeInstances",
@@ -69,6 +71,8 @@ data "aws_iam_policy_document" "read" {
       "ec2:DescribeLaunchTemplates",
       "ec2:DescribeRegions",
       "ec2:GetInstanceMetadataDefaults",
+      "elasticloadbalancing:DescribeTargetGroups",
+      "elasticloadbalancing:DescribeTargetHealth",
     ]
 
     resources = ["*"]

@@ -26,7 +26,7 @@ import (
 func Plan(t testing.TB, stacks, changes, maxInFlight int) *plan.Plan {
 	t.Helper()
 	p := &plan.Plan{Header: plan.Header{Format: plan.FormatVersion, Created: at(0), Tool: "test", Taken: at(-1),
-		Waves: []plan.Wave{{Name: "first", Accounts: []fleet.AccountID{"000000000001"}}},
+		Waves: []plan.Wave{{Name: "first", Accounts: []fleet.AccountID{"000000000001"}}, {Name: "second", Approval: true}},
 		Rules: plan.Rules{MaxInFlight: maxInFlight, MaxFailures: 1, MetricDelay: time.Minute}}}
 	for i := range stacks {
 		place := placeOf(i+1, "eu-west-1")
@@ -120,20 +120,42 @@ type fixture struct {
 	t    testing.TB
 	plan *plan.Plan
 	id   string
-	lane engine.Lane
+	lane engine.Lease
+	seat engine.Lease
 }
 
 func begun(t testing.TB, open Open, stacks, changes, budget int) *fixture {
 	t.Helper()
-	s, p := open(t, store.Options{}), Plan(t, stacks, changes, budget)
+	return begunWith(t, open, Plan(t, stacks, changes, budget))
+}
+
+// edited is a plan with something else in it, and its digest.
+func edited(t testing.TB, p *plan.Plan, edit func(p *plan.Plan)) *plan.Plan {
+	t.Helper()
+	edit(p)
+	check(t, plan.Write(io.Discard, p))
+	return p
+}
+
+func begunWith(t testing.TB, open Open, p *plan.Plan) *fixture {
+	t.Helper()
+	s := open(t, store.Options{})
 	Approved(t, s, p)
 	r, err := s.Begin(t.Context(), p, at(0))
 	check(t, err)
 	f := &fixture{Store: s, t: t, plan: p, id: r.ID}
-	f.lane, err = s.Acquire(t.Context(), p.Stacks[0].Place, "worker", at(0), time.Hour)
-	check(t, err)
+	f.lane = f.acquire(engine.LaneKey(p.Stacks[0].Place), "worker", 0)
+	f.seat = f.acquire(engine.SeatKey(f.id), "coordinator", 0)
 	f.step("s-0", rollout.StackStart)
+	f.step("s-0", rollout.StackClear)
 	return f
+}
+
+func (f *fixture) acquire(key, holder string, hour int) engine.Lease {
+	f.t.Helper()
+	lease, err := f.Acquire(f.t.Context(), key, holder, at(hour), time.Hour)
+	check(f.t, err)
+	return lease
 }
 
 func (f *fixture) load() *engine.Record {
@@ -147,11 +169,11 @@ func (f *fixture) load() *engine.Record {
 func (f *fixture) step(stack string, e rollout.StackEvent) {
 	f.t.Helper()
 	from := f.load().Stacks[stack]
-	to, ok := rollout.Next(from, e, "", time.Hour, at(1))
+	to, ok := rollout.Next(from, e, "", rollout.Wait{Bake: time.Hour}, at(1))
 	if !ok {
 		f.t.Fatalf("%s has no %s", from.Phase, e)
 	}
-	check(f.t, f.Move(f.t.Context(), f.id, []engine.Move{{Stack: stack, From: from, To: to, Event: string(e)}}, at(1)))
+	check(f.t, f.Move(f.t.Context(), f.id, f.seat, []engine.Move{{Stack: stack, From: from, To: to, Event: string(e)}}, at(1)))
 }
 
 func (f *fixture) admission(change int, d engine.Direction) engine.Admission {
@@ -181,6 +203,9 @@ func runJournal(t *testing.T, open Open) {
 	t.Run("move", func(t *testing.T) { move(t, open) })
 	t.Run("undo makes stuck changes due again", func(t *testing.T) { unstick(t, open) })
 	t.Run("events", func(t *testing.T) { events(t, open) })
+	t.Run("budget of an account", func(t *testing.T) { accountBudget(t, open) })
+	t.Run("what an intent says", func(t *testing.T) { said(t, open) })
+	t.Run("export", func(t *testing.T) { export(t, open) })
 	t.Run("many goroutines keep the budget", func(t *testing.T) { crowd(t, open) })
 }
 
@@ -220,12 +245,15 @@ func admit(t *testing.T, open Open) {
 	f := begun(t, open, 1, 3, 5)
 	in, err := f.Admit(t.Context(), f.admission(0, engine.Forward))
 	check(t, err)
-	want := engine.Intent{ID: in.ID, Rollout: f.id, Change: "c-0-0", Place: f.lane.Place, Direction: engine.Forward, Attempt: 1,
+	want := engine.Intent{ID: in.ID, Rollout: f.id, Change: "c-0-0", Place: f.plan.Stacks[0].Place, Direction: engine.Forward, Attempt: 1,
 		Token: "tok", Epoch: f.lane.Epoch, Opened: at(2), LeaseUntil: at(2).Add(time.Minute)}
 	same(t, "intent", in, want)
-	opened, err := f.OpenIntents(t.Context(), f.id)
+	opened, ok, err := f.OpenIntent(t.Context(), f.id, "c-0-0")
 	check(t, err)
-	same(t, "open intents", opened, []engine.Intent{want})
+	same(t, "open intent", []any{opened, ok}, []any{want, true})
+	if in, ok, err := f.OpenIntent(t.Context(), f.id, "c-0-1"); ok || err != nil {
+		t.Errorf("an intent that is not: %+v %v", in, err)
+	}
 	if c := f.load().Changes["c-0-0"]; c.Phase != engine.ChangeOpen || c.Attempt != 1 || !c.Updated.Equal(at(2)) {
 		t.Errorf("change: %+v", c)
 	}
@@ -262,9 +290,19 @@ func refusals(t *testing.T, open Open) {
 			engine.ErrNotAdmitted},
 		{"a later step", 1, engine.Forward, func(*fixture, *engine.Admission) {}, engine.ErrNotAdmitted},
 		{"a waiting stack", 3, engine.Forward, func(f *fixture, a *engine.Admission) {
-			lane, err := f.Acquire(f.t.Context(), f.plan.Stacks[1].Place, "worker", at(0), time.Hour)
-			check(f.t, err)
-			a.Lane = lane
+			a.Lane = f.acquire(engine.LaneKey(f.plan.Stacks[1].Place), "worker", 0)
+		}, engine.ErrNotAdmitted},
+		{"a checking stack", 3, engine.Forward, func(f *fixture, a *engine.Admission) {
+			f.step("s-1", rollout.StackStart)
+			a.Lane = f.acquire(engine.LaneKey(f.plan.Stacks[1].Place), "worker", 0)
+		}, engine.ErrNotAdmitted},
+		{"everything stopped", 0, engine.Forward, func(f *fixture, _ *engine.Admission) {
+			check(f.t, f.StopAll(f.t.Context(), "bob", "fire", at(2)))
+		}, engine.ErrNotAdmitted},
+		{"everything stopped, backward", 0, engine.Backward, func(f *fixture, _ *engine.Admission) {
+			f.write(0, engine.ChangeVerified)
+			f.step("s-0", rollout.StackUndo)
+			check(f.t, f.StopAll(f.t.Context(), "bob", "fire", at(2)))
 		}, engine.ErrNotAdmitted},
 		{"backward while applying", 0, engine.Backward, func(f *fixture, _ *engine.Admission) { f.write(0, engine.ChangeVerified) },
 			engine.ErrNotAdmitted},
@@ -298,12 +336,16 @@ func refusals(t *testing.T, open Open) {
 			check(f.t, err)
 		}, engine.ErrNotAdmitted},
 		{"lane taken over", 0, engine.Forward, func(f *fixture, _ *engine.Admission) {
-			_, err := f.Acquire(f.t.Context(), f.lane.Place, "other", at(5), time.Hour)
+			f.acquire(f.lane.Key, "other", 5)
+		}, engine.ErrFenced},
+		{"lane given up", 0, engine.Forward, func(f *fixture, _ *engine.Admission) {
+			_, err := f.Release(f.t.Context(), f.lane, at(2))
 			check(f.t, err)
 		}, engine.ErrFenced},
-		{"lane given up", 0, engine.Forward, func(f *fixture, _ *engine.Admission) { check(f.t, f.Release(f.t.Context(), f.lane)) },
-			engine.ErrFenced},
-		{"lane of another place", 0, engine.Forward, func(f *fixture, a *engine.Admission) { a.Lane.Place = placeOf(2, "eu-west-1") }, nil},
+		{"lane of another place", 0, engine.Forward, func(f *fixture, a *engine.Admission) {
+			a.Lane.Key = engine.LaneKey(placeOf(2, "eu-west-1"))
+		}, nil},
+		{"the seat instead of the lane", 0, engine.Forward, func(f *fixture, a *engine.Admission) { a.Lane = f.seat }, nil},
 		{"another change under an approved id", 0, engine.Forward, func(f *fixture, a *engine.Admission) {
 			forged := *a.Change
 			forged.Ref.ID = "i-other"
@@ -380,8 +422,7 @@ func settle(t *testing.T, open Open) {
 	refused("no outcome", func(s *engine.Settlement) { s.Phase = engine.ChangeOpen }, nil)
 
 	// Who resumes after a crash settles under a new epoch.
-	f.lane, err = f.Acquire(t.Context(), f.lane.Place, "worker", at(3), time.Hour)
-	check(t, err)
+	f.lane = f.acquire(f.lane.Key, "worker", 3)
 	refused("the epoch of the intent", func(*engine.Settlement) {}, engine.ErrFenced)
 	s.Lane = f.lane
 	check(t, f.Settle(t.Context(), s))
@@ -390,8 +431,8 @@ func settle(t *testing.T, open Open) {
 	}
 	same(t, "change", f.load().Changes["c-0-0"], engine.ChangeState{ID: "c-0-0", Phase: engine.ChangeVerified, Wrote: true,
 		Outputs: map[string]string{"Version": "4"}, Attempt: 1, Reason: "read back", Updated: at(3)})
-	if open, err := f.OpenIntents(t.Context(), f.id); err != nil || len(open) != 0 {
-		t.Errorf("open after settling: %v %v", open, err)
+	if in, open, err := f.OpenIntent(t.Context(), f.id, "c-0-0"); err != nil || open {
+		t.Errorf("open after settling: %v %v", in, err)
 	}
 	check(t, f.Settle(t.Context(), engine.Settlement{Rollout: f.id, Change: "c-0-1", Lane: f.lane, Phase: engine.ChangeConflict,
 		Reason: "hop limit 3", Now: at(3)}))
@@ -414,8 +455,8 @@ func move(t *testing.T, open Open) {
 	f := begun(t, open, 2, 3, 5)
 	applying := f.load().Stacks["s-0"]
 	waiting := f.load().Stacks["s-1"]
-	baking, _ := rollout.Next(applying, rollout.StackStepWritten, "", time.Hour, at(2))
-	skipped, _ := rollout.Next(waiting, rollout.StackPredecessor, "s-0 failed", 0, at(2))
+	baking, _ := rollout.Next(applying, rollout.StackStepWritten, "", rollout.Wait{Bake: time.Hour}, at(2))
+	skipped, _ := rollout.Next(waiting, rollout.StackPredecessor, "s-0 failed", rollout.Wait{}, at(2))
 	good := []engine.Move{
 		{Stack: "s-0", From: applying, To: baking, Event: string(rollout.StackStepWritten)},
 		{Stack: "s-1", From: waiting, To: skipped, Event: string(rollout.StackPredecessor)},
@@ -426,7 +467,7 @@ func move(t *testing.T, open Open) {
 		t.Helper()
 		moves := slices.Clone(good)
 		edit(moves)
-		if err := f.Move(t.Context(), f.id, moves, at(2)); err == nil || (want != nil && !errors.Is(err, want)) {
+		if err := f.Move(t.Context(), f.id, f.seat, moves, at(2)); err == nil || (want != nil && !errors.Is(err, want)) {
 			t.Errorf("%s: %v", name, err)
 		}
 		same(t, name+" left something", f.load(), before)
@@ -439,7 +480,16 @@ func move(t *testing.T, open Open) {
 	refused("not in the rollout's table", nil, func(m []engine.Move) { m[2].Status[1] = rollout.Done })
 	refused("no such stack", nil, func(m []engine.Move) { m[0].Stack = "s-9" })
 
-	check(t, f.Move(t.Context(), f.id, good, at(2)))
+	seat := f.seat
+	f.seat.Epoch++
+	refused("an epoch that is not", engine.ErrFenced, func([]engine.Move) {})
+	f.seat = f.lane
+	refused("a lane instead of the seat", nil, func([]engine.Move) {})
+	f.seat = f.acquire(seat.Key, "another", 9)
+	if err := f.Move(t.Context(), f.id, seat, good, at(2)); !errors.Is(err, engine.ErrFenced) {
+		t.Errorf("who has lost the seat: %v", err)
+	}
+	check(t, f.Move(t.Context(), f.id, f.seat, good, at(2)))
 	after := f.load()
 	same(t, "s-0", after.Stacks["s-0"], baking)
 	same(t, "s-1", after.Stacks["s-1"], skipped)
@@ -494,7 +544,7 @@ func events(t *testing.T, open Open) {
 		}
 		last = e
 	}
-	same(t, "events", names, []string{"begin", "approve", "start", "intent", "outcome", "gate", "remark", "pause"})
+	same(t, "events", names, []string{"begin", "approve", "start", "clear", "intent", "outcome", "gate", "remark", "pause"})
 	if last.Actor != "bob" || last.Reason != "lunch" || last.Detail["to"] != "paused" {
 		t.Errorf("the pause: %+v", last)
 	}
@@ -504,10 +554,100 @@ func events(t *testing.T, open Open) {
 			t.Errorf("event %d after %d", e.ID, last.ID-1)
 		}
 	}
-	broken, err := f.VerifyChain(t.Context())
+	for _, id := range []string{"", f.id} {
+		followed, broken, err := f.VerifyChain(t.Context(), id)
+		check(t, err)
+		if broken != nil || followed != (store.Followed{Events: 9, Chains: 2}) {
+			t.Errorf("an honest journal: %+v %v", followed, broken)
+		}
+	}
+	if _, _, err := f.VerifyChain(t.Context(), "r-none"); !errors.Is(err, store.ErrUnknownRollout) {
+		t.Errorf("a rollout that is not: %v", err)
+	}
+}
+
+// lastEvents are the last n of the rollout.
+func (f *fixture) lastEvents(n int) []store.Event {
+	f.t.Helper()
+	var all []store.Event
+	for e, err := range f.Events(f.t.Context(), f.id, 0) {
+		check(f.t, err)
+		all = append(all, e)
+	}
+	return all[len(all)-n:]
+}
+
+// said: the journal tells of each write what, from what to what, on which evidence and on whose word.
+func said(t *testing.T, open Open) {
+	p := edited(t, Plan(t, 1, 2, 5), func(p *plan.Plan) {
+		p.Changes[0].Override = "ann: vendor"
+		p.Changes[0].Evidence = plan.Evidence{Verdict: "blocked", Calls: 3, Source: "cloudwatch"}
+	})
+	f := begunWith(t, open, p)
+	in, err := f.Admit(t.Context(), f.admission(0, engine.Forward))
 	check(t, err)
-	if broken != nil {
-		t.Errorf("an honest journal: %s", broken)
+	e := f.lastEvents(1)[0]
+	for k, want := range map[string]string{"resource": p.Changes[0].Ref.String(), "action": "set-options",
+		"before": `{"HttpTokens":"optional"}`, "after": `{"HttpTokens":"required"}`, "override": "ann: vendor", "digest": p.Digest,
+		"approved_by": "ann", "direction": "forward", "attempt": "1", "token": "tok"} {
+		if e.Detail[k] != want {
+			t.Errorf("%s is %q, not %q", k, e.Detail[k], want)
+		}
+	}
+	if ev := e.Detail["evidence"]; !strings.Contains(ev, `"verdict":"blocked"`) || !strings.Contains(ev, `"v1_calls":3`) {
+		t.Errorf("evidence: %s", ev)
+	}
+	f.settle(0, in.ID, engine.ChangeVerified, true)
+	if e := f.lastEvents(1)[0]; e.Detail["request_id"] != "req" || e.Detail["phase"] != "verified" {
+		t.Errorf("outcome: %+v", e)
+	}
+	f.step("s-0", rollout.StackUndo)
+	_, err = f.Admit(t.Context(), f.admission(0, engine.Backward))
+	check(t, err)
+	if e := f.lastEvents(1)[0]; e.Detail["before"] != `{"HttpTokens":"required"}` || e.Detail["after"] != `{"HttpTokens":"optional"}` {
+		t.Errorf("the way back: %+v", e.Detail)
+	}
+}
+
+// export: what is written out can be followed without the database, and shows every edit.
+func export(t *testing.T, open Open) {
+	f := begun(t, open, 2, 3, 5)
+	f.write(0, engine.ChangeVerified)
+	check(t, f.Note(t.Context(), f.id, "", "odd", map[string]string{"bytes": "a\x00\xff<&>", "empty": ""}, at(3)))
+	_, err := f.Pause(t.Context(), store.Request{Rollout: f.id, Actor: "b\x00b", Reason: "l\xff<nch>", Now: at(4)})
+	check(t, err)
+	if _, broken, err := f.VerifyChain(t.Context(), ""); err != nil || broken != nil {
+		t.Fatalf("odd characters: %v %v", broken, err)
+	}
+	for _, id := range []string{"", f.id} {
+		var out strings.Builder
+		check(t, f.ExportEvents(t.Context(), &out, id))
+		count, broken, err := store.VerifyEvents(strings.NewReader(out.String()), "events.jsonl")
+		check(t, err)
+		if count != f.count() || broken != nil {
+			t.Fatalf("%d events, broken: %v", count, broken)
+		}
+		lines := strings.SplitAfter(strings.TrimSuffix(out.String(), "\n"), "\n")
+		if len(lines) != count {
+			t.Errorf("%d lines for %d events", len(lines), count)
+		}
+		tampered := func(name string, line int, edit func(lines []string) []string) {
+			t.Helper()
+			text := strings.Join(edit(slices.Clone(lines)), "")
+			if _, broken, err := store.VerifyEvents(strings.NewReader(text), "events.jsonl"); err != nil || broken == nil || broken.Line != line {
+				t.Errorf("%s: %v %v", name, broken, err)
+			}
+		}
+		tampered("an edit", 2, func(l []string) []string { l[1] = strings.Replace(l[1], "ann", "eve", 1); return l })
+		// Line 6 is where the next of its chain was.
+		tampered("a line left out", 6, func(l []string) []string { return slices.Delete(l, 1, 2) })
+		tampered("a line twice", 3, func(l []string) []string { return slices.Insert(l, 1, l[1]) })
+		tampered("another order", 1, func(l []string) []string { l[0], l[1] = l[1], l[0]; return l })
+		_, _, err = store.VerifyEvents(strings.NewReader(lines[0]+"nonsense\n"), "events.jsonl")
+		mustSay(t, err, "events.jsonl:2", "no event that imdsctl exported")
+	}
+	if err := f.ExportEvents(t.Context(), io.Discard, "r-none"); !errors.Is(err, store.ErrUnknownRollout) {
+		t.Errorf("a rollout that is not: %v", err)
 	}
 }
 
@@ -542,8 +682,8 @@ func crowd(t *testing.T, open Open) {
 				now := flying.Add(1)
 				for m := most.Load(); now > m && !most.CompareAndSwap(m, now); m = most.Load() {
 				}
-				if opened, err := f.OpenIntents(ctx, f.id); err != nil || len(opened) > budget {
-					t.Errorf("%d intents are open, of %d: %v", len(opened), budget, err)
+				if _, open, err := f.OpenIntent(ctx, f.id, in.Change); err != nil || !open {
+					t.Errorf("the intent of %s is not open: %v", in.Change, err)
 				}
 				flying.Add(-1)
 				if err := f.Settle(ctx, engine.Settlement{Rollout: f.id, Change: in.Change, Intent: in.ID, Lane: f.lane,
@@ -563,12 +703,16 @@ func crowd(t *testing.T, open Open) {
 			t.Errorf("change %d was admitted %d times", n, admitted[n].Load())
 		}
 	}
-	if broken, err := f.VerifyChain(t.Context()); err != nil || broken != nil {
+	if _, broken, err := f.VerifyChain(t.Context(), ""); err != nil || broken != nil {
 		t.Errorf("the chain of a crowd: %v %v", broken, err)
 	}
 }
 
 func runControl(t *testing.T, open Open) {
+	t.Run("waves", func(t *testing.T) { waves(t, open) })
+	t.Run("stop", func(t *testing.T) { stopping(t, open) })
+	t.Run("manual changes", func(t *testing.T) { manual(t, open) })
+	t.Run("time", func(t *testing.T) { clockOf(t, open) })
 	t.Run("pause and resume", func(t *testing.T) {
 		f := begun(t, open, 2, 3, 5)
 		version := f.control().Version
@@ -646,7 +790,7 @@ func runControl(t *testing.T, open Open) {
 			{Status: [2]rollout.Status{rollout.Running, rollout.Halting}, Event: string(rollout.StackFailure)},
 			{Status: [2]rollout.Status{rollout.Halting, rollout.Halted}, Event: string(rollout.Quiet)},
 		} {
-			check(t, f.Move(t.Context(), f.id, []engine.Move{m}, at(3)))
+			check(t, f.Move(t.Context(), f.id, f.seat, []engine.Move{m}, at(3)))
 		}
 		status, err := f.RequestUndo(t.Context(), f.request(), "s-0")
 		check(t, err)
@@ -659,7 +803,7 @@ func runControl(t *testing.T, open Open) {
 		for _, e := range []rollout.StackEvent{rollout.StackStepWritten, rollout.StackPassed} {
 			f.step("s-0", e)
 		}
-		check(t, f.Move(t.Context(), f.id, []engine.Move{{Status: [2]rollout.Status{rollout.Running, rollout.Done},
+		check(t, f.Move(t.Context(), f.id, f.seat, []engine.Move{{Status: [2]rollout.Status{rollout.Running, rollout.Done},
 			Event: string(rollout.AllDone)}}, at(3)))
 		status, err := f.RequestUndo(t.Context(), f.request(), "s-0")
 		check(t, err)
@@ -677,57 +821,4 @@ func runControl(t *testing.T, open Open) {
 			t.Error(err)
 		}
 	})
-}
-
-func runLanes(t *testing.T, open Open) {
-	s := open(t, store.Options{})
-	place := placeOf(1, "eu-west-1")
-	acquire := func(holder string, hour int) (engine.Lane, error) {
-		return s.Acquire(t.Context(), place, holder, at(hour), 2*time.Hour)
-	}
-	first, err := acquire("a", 0)
-	check(t, err)
-	if _, err := acquire("b", 1); !errors.Is(err, engine.ErrFenced) {
-		t.Fatalf("a held lane was taken: %v", err)
-	}
-	check(t, s.Renew(t.Context(), first, at(1), 2*time.Hour))
-	if _, err := acquire("b", 2); !errors.Is(err, engine.ErrFenced) {
-		t.Fatalf("a renewed lane was taken: %v", err)
-	}
-	second, err := acquire("b", 3)
-	check(t, err)
-	if second.Epoch <= first.Epoch {
-		t.Errorf("epoch %d after %d", second.Epoch, first.Epoch)
-	}
-	if err := s.Renew(t.Context(), first, at(3), time.Hour); !errors.Is(err, engine.ErrFenced) {
-		t.Errorf("a lost lane was renewed: %v", err)
-	}
-	check(t, s.Release(t.Context(), first))
-	if _, err := acquire("a", 3); !errors.Is(err, engine.ErrFenced) {
-		t.Errorf("releasing a lost lane gave up the new holder's: %v", err)
-	}
-	check(t, s.Release(t.Context(), second))
-	third, err := acquire("a", 3)
-	check(t, err)
-	again, err := acquire("a", 3)
-	check(t, err)
-	if third.Epoch <= second.Epoch || again.Epoch <= third.Epoch {
-		t.Errorf("epochs %d, %d, %d", second.Epoch, third.Epoch, again.Epoch)
-	}
-	var group sync.WaitGroup
-	var won atomic.Int64
-	for i := range 16 {
-		group.Go(func() {
-			_, err := s.Acquire(t.Context(), placeOf(2, ""), fmt.Sprint("w", i), at(0), time.Hour)
-			if err == nil {
-				won.Add(1)
-			} else if !errors.Is(err, engine.ErrFenced) {
-				t.Error(err)
-			}
-		})
-	}
-	group.Wait()
-	if won.Load() != 1 {
-		t.Errorf("%d took one lane", won.Load())
-	}
 }

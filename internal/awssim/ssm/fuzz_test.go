@@ -1,0 +1,38 @@
+package ssm
+
+import (
+	"testing"
+
+	"github.com/imdsctl/imdsctl/internal/awssim/wire"
+)
+
+// FuzzQuery feeds the decoder of both lists with any JSON: it must refuse or give something within the limits.
+func FuzzQuery(f *testing.F) {
+	f.Add(`{"InstanceId":"i-0123456789abcdef0","MaxResults":5,"Filters":[{"key":"InvokedAfter","value":"2026-03-02T12:00:00Z"}]}`)
+	f.Add(`{"CommandId":"x","NextToken":"` + position{3, 1}.token() + `"}`)
+	f.Fuzz(func(t *testing.T, body string) {
+		v, err := wire.ParseJSON([]byte(body))
+		if err != nil {
+			return
+		}
+		q, err := parseQuery(v)
+		if err != nil {
+			return
+		}
+		if q.limit < 1 || q.limit > pageSize || q.before.serial < 0 || q.before.index < 0 ||
+			q.instance != "" && !instanceID.MatchString(q.instance) || len(q.filters) != len(v.Items("Filters")) {
+			t.Errorf("accepted %+v", q)
+		}
+	})
+}
+
+func FuzzToken(f *testing.F) {
+	f.Add(1, 0)
+	f.Add(70000, 49)
+	f.Fuzz(func(t *testing.T, serial, index int) {
+		at, err := readToken(position{serial, index}.token())
+		if lawful := serial >= 1 && index >= 0; (err == nil) != lawful || lawful && at != (position{serial, index}) {
+			t.Errorf("%d.%d became %+v, %v", serial, index, at, err)
+		}
+	})
+}
