@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/imdsctl/imdsctl/internal/fleet"
+	"github.com/imdsctl/imdsctl/internal/followup"
 	"github.com/imdsctl/imdsctl/internal/kind"
 	"github.com/imdsctl/imdsctl/internal/kinds/all"
 	"github.com/imdsctl/imdsctl/internal/policy"
@@ -37,6 +38,17 @@ func Kinds() []kind.Kind {
 		out = append(out, e.Kind)
 	}
 	return out
+}
+
+// FollowUpActions lists the calls of a configuration's follow-ups, for the role that writes.
+func FollowUpActions(c *policy.Config) []kind.Action {
+	var documents []string
+	for i := range c.FollowUps {
+		if name := c.FollowUps[i].SSM.Document; name != "" {
+			documents = append(documents, name)
+		}
+	}
+	return followup.Actions(documents...)
 }
 
 // KindNames lists the names of all kinds.

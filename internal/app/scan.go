@@ -92,6 +92,9 @@ func (a *App) scan(ctx context.Context, db *store.Store, edge *awsx.Edge, finder
 			return s.Calls - before.Calls, s.Throttles - before.Throttles
 		},
 	}
+	if a.follows != nil {
+		opt.Hold = (&laneHolder{journal: db, clock: a.clock, log: a.log, ttl: laneTTL, drain: edge.Drain}).hold
+	}
 	opt.Estimate = func(instances []int) scan.Cost { return costOf(cloudwatch.Estimate(opt.Span, instances...)) }
 	if o.NoEvidence {
 		opt.Source = ""

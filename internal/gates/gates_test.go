@@ -151,6 +151,20 @@ func TestRefusedCallsFail(t *testing.T) {
 	}
 }
 
+// TestAcceptedCallsAreShownAndNotCounted: a person decided that they may be refused.
+func TestAcceptedCallsAreShownAndNotCounted(t *testing.T) {
+	w := newWorld(t, host(1, "required", 1, ""), host(2, "required", 1, ""))
+	w.deploy(t, workload.Program{Speaks: workload.V1Only}, workload.Where{Instances: []string{id(1), id(2)}})
+	q := w.query(1, 2)
+	q.Excused = []fleet.Ref{ref(2)}
+	mustFail(t, w.read(t, q), gates.GateRejected, id(1))
+	q.Excused = []fleet.Ref{ref(1), ref(2)}
+	res := w.read(t, q)
+	if !res.Pass || !strings.Contains(fmt.Sprint(res.Readings), "accepted by an override") {
+		t.Errorf("%s, readings %+v", res.Reason, res.Readings)
+	}
+}
+
 // TestRefusedCallsOfAHostThatIsNoMore: a group may have replaced a canary before anybody looked.
 func TestRefusedCallsOfAHostThatIsNoMore(t *testing.T) {
 	w := newWorld(t, host(1, "required", 1, ""))

@@ -40,7 +40,7 @@ func (x *examination) sinceWritten(ctx context.Context, client *cloudwatch.Clien
 	if rising {
 		x.rising(readings)
 	} else {
-		x.rejected(readings)
+		x.rejected(seen, readings)
 	}
 	if q.Rules.Heartbeat {
 		x.heartbeats(seen, readings)
@@ -75,6 +75,11 @@ func (x *examination) ask(
 // longestLook bounds how far back evidence is read again; an older plan is refused before it comes to that.
 const longestLook = 14 * 24 * time.Hour
 
+// accepted tells whether a person has accepted the v1 calls of a host, or of some that one launched since is the like of.
+func (x *examination) accepted(h *host) bool {
+	return slices.Contains(x.q.Excused, h.ref) || h.since && len(x.q.Excused) > 0
+}
+
 // evidenceAgain looks, before a step that requires tokens, for v1 calls since the plan's evidence was taken: the plan
 // was made because there were none. It begins a little earlier, for what CloudWatch was late with then. Where a person
 // has accepted the v1 calls of some instances, nothing can be said of instances launched since, which are their like.
@@ -85,7 +90,7 @@ func (x *examination) evidenceAgain(ctx context.Context, client *cloudwatch.Clie
 	}
 	var asked []*host
 	for _, h := range seen {
-		if !slices.Contains(q.Excused, h.ref) && (!h.since || len(q.Excused) == 0) {
+		if !x.accepted(h) {
 			asked = append(asked, h)
 		}
 	}
@@ -124,13 +129,21 @@ func roundUp(d time.Duration) time.Duration {
 	return max(period, (d+period-1)/period*period)
 }
 
-// rejected sums up the calls refused since the step began.
-func (x *examination) rejected(readings []cloudwatch.Reading) {
-	var sum int64
+// rejected sums up the calls refused since the step began. Those of instances whose v1 calls a person has accepted, and of
+// their like, are shown and not counted: their being refused is what was decided.
+func (x *examination) rejected(seen []*host, readings []cloudwatch.Reading) {
+	var sum, accepted int64
 	var worst fleet.Ref
 	var most int64
-	for _, r := range readings {
+	for i, r := range readings {
 		n := since(r.Rejected, x.q.Since)
+		if x.accepted(seen[i]) {
+			accepted += n
+			if n > 0 {
+				x.single(GateRejected, r.Subject, true, fmt.Sprintf("%d, accepted by an override", n))
+			}
+			continue
+		}
 		sum += n
 		if n > most {
 			worst, most = r.Subject, n
@@ -140,6 +153,9 @@ func (x *examination) rejected(readings []cloudwatch.Reading) {
 		}
 	}
 	value := fmt.Sprintf("%d in %s since %s", sum, instances(len(readings)), clockTime(x.q.Since))
+	if accepted > 0 {
+		value += fmt.Sprintf(", besides %d that an override accepts", accepted)
+	}
 	x.whole(GateRejected, sum <= x.q.Rules.MaxRejected, value,
 		fmt.Sprintf("%s: %d IMDSv1 calls were refused since %s (%d in all of the step, %d tolerated)",
 			worst.ID, most, clockTime(x.q.Since), sum, x.q.Rules.MaxRejected))

@@ -37,7 +37,7 @@ func (s *run) evidence(ctx context.Context) error {
 	}
 	q := newQueue(s.opt.Concurrency)
 	for _, p := range places {
-		q.add(p.Account, func(ctx context.Context) error { return s.observe(ctx, p) })
+		q.add(p.Account, func(ctx context.Context) error { return s.holding(ctx, p, s.observe) })
 	}
 	return q.run(ctx)
 }

@@ -118,6 +118,8 @@ type Options struct {
 	Regions  []fleet.Region
 	// Concurrency is how many places are read at a time. Each holds a page or two of AWS's answers, some ten megabytes.
 	Concurrency int
+	// Hold, where set, waits until calls may be made in a place, which others may be at work in, and gives what ends that.
+	Hold func(ctx context.Context, place fleet.Place) (release func(), err error)
 	// Progress is told of every page, from one goroutine at a time. It must not block for long.
 	Progress func(Progress)
 	// Calls counts the AWS calls made so far, for Progress.
@@ -212,13 +214,26 @@ func (s *run) inventory(ctx context.Context, accounts []inventory.Account) error
 			s.end(global)
 			for _, p := range places {
 				s.begin(p)
-				q.add(a.ID, func(ctx context.Context) error { return s.place(ctx, p) })
+				q.add(a.ID, func(ctx context.Context) error { return s.holding(ctx, p, s.place) })
 			}
 			s.update(func(p *Progress) { p.AccountsDone++; p.Places += len(places) })
 			return nil
 		})
 	}
 	return q.run(ctx)
+}
+
+// holding does something in a place when its turn has come.
+func (s *run) holding(ctx context.Context, p fleet.Place, do func(context.Context, fleet.Place) error) error {
+	if s.opt.Hold == nil {
+		return do(ctx, p)
+	}
+	release, err := s.opt.Hold(ctx, p)
+	if err != nil {
+		return err
+	}
+	defer release()
+	return do(ctx, p)
 }
 
 // enter finds the places of an account. One that cannot be entered is a gap in each of its known places.
