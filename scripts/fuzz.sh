@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Runs every fuzz test of the module, one after another, for the given time each (20s by default). A failure leaves its
-# input under the package's testdata/fuzz, where the ordinary tests run it from then on: commit it with the fix.
+# The long runs of what the ordinary tests do shortly: every fuzz test of the module for the given time each (20s by
+# default), and the random courses of rollouts. A failing fuzz test leaves its input under the package's testdata/fuzz,
+# where the ordinary tests run it from then on: commit it with the fix. A failing course names its seed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 go=${GO:-go}
@@ -19,3 +20,8 @@ if [ "$count" = 0 ]; then
     exit 1
 fi
 echo "$count fuzz tests ran for $fuzztime each"
+
+# At least 100,000 courses through the state machines, and 100,000 whole rollouts under faults, kills, pauses and rollbacks.
+"$go" test -count=1 -timeout 60m -run 'Promises|Ends' ./internal/rollout -rapid.checks="${IMDSCTL_SEQUENCES:-100000}"
+IMDSCTL_SEQUENCES="${IMDSCTL_SEQUENCES:-100000}" "$go" test -count=1 -timeout 60m -v -run 'TestNoFaultBreaksThePromises$' ./internal/engine
+IMDSCTL_SEQUENCES=5000 "$go" test -count=1 -timeout 60m -v -run 'TestManyWorkersKeepThePromises$' ./internal/engine

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"os"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -20,6 +22,7 @@ import (
 	"github.com/imdsctl/imdsctl/internal/fleet"
 	"github.com/imdsctl/imdsctl/internal/inventory"
 	"github.com/imdsctl/imdsctl/internal/plan"
+	"github.com/imdsctl/imdsctl/internal/policy"
 	"github.com/imdsctl/imdsctl/internal/rollout"
 )
 
@@ -638,19 +641,34 @@ func killAt(t *testing.T, n int, before bool) (count int) {
 // Under random faults, kills, pauses, rollbacks and failing gates every rollout comes to an end, writes nothing that is not
 // planned, does nothing twice, and what the journal says of each change is what the world shows.
 func TestNoFaultBreaksThePromises(t *testing.T) {
-	rounds := 3000
-	if testing.Short() {
-		rounds = 60
-	}
-	for seed := range rounds {
-		synctest.Test(t, func(t *testing.T) { campaign(t, uint64(seed)) })
+	n := sequences(t, 3000, 60)
+	ends := map[rollout.Status]int{}
+	for seed := range n {
+		synctest.Test(t, func(t *testing.T) { ends[campaign(t, uint64(seed))]++ })
 		if t.Failed() {
 			return
 		}
 	}
+	t.Logf("%d rollouts under random faults, kills, pauses and rollbacks ended as %v", n, ends)
 }
 
-func campaign(t *testing.T, seed uint64) {
+// sequences is how many random courses a test takes: normally, under -short, or as IMDSCTL_SEQUENCES says for a long run.
+func sequences(t *testing.T, normally, short int) int {
+	t.Helper()
+	if text := os.Getenv("IMDSCTL_SEQUENCES"); text != "" {
+		n, err := strconv.Atoi(text)
+		if err != nil || n <= 0 {
+			t.Fatalf("IMDSCTL_SEQUENCES is %q: give a number", text)
+		}
+		return n
+	}
+	if testing.Short() {
+		return short
+	}
+	return normally
+}
+
+func campaign(t *testing.T, seed uint64) rollout.Status {
 	rng := rand.New(rand.NewPCG(seed, 7))
 	var mu sync.Mutex
 	chance := func(n int) bool {
@@ -670,6 +688,10 @@ func campaign(t *testing.T, seed uint64) {
 			s.gates.fail[id] = id + " made refused v1 calls"
 		}
 	}
+	s.vary(t, chance)
+	over := make(chan struct{})
+	defer close(over)
+	go s.attend(chance, over)
 	var dead, calm atomic.Bool
 	s.world.Fault = func(call, _ string) enginetest.Fault {
 		switch {
@@ -718,7 +740,72 @@ func campaign(t *testing.T, seed uint64) {
 			continue
 		}
 		s.promises(t, seed, r)
-		return
+		return r.Status
+	}
+}
+
+// vary draws what a plan may have besides: waves that are approved one by one, rings, windows, accounts with budgets of their
+// own, and follow-ups.
+func (s *site) vary(t *testing.T, chance func(int) bool) {
+	t.Helper()
+	rules := &s.plan.Header.Rules
+	if chance(3) {
+		s.spread(func(stack int) int { return stack % 2 })
+		rules.MaxInFlightAccount, rules.MaxStacksAccount = 2, 1
+		if chance(2) {
+			rules.AccountFailures = 1
+		}
+	}
+	if chance(4) {
+		rules.TotalFailures = 2
+	}
+	if chance(3) {
+		rules.GatePatience = 20 * time.Minute
+	}
+	if chance(3) && len(s.plan.Stacks) > 1 {
+		s.plan.Header.Waves = append(s.plan.Header.Waves, plan.Wave{Name: "later", Approval: true})
+		s.plan.Stacks[len(s.plan.Stacks)-1].Wave = 1
+	}
+	s.plan.Header.Calendars = []policy.Calendar{{Windows: []policy.Window{{Name: "nights", From: "22:00", To: "05:00", Zone: "Europe/Berlin"}}}}
+	for i := range s.plan.Stacks {
+		if chance(4) {
+			s.plan.Stacks[i].Calendar = 1
+		}
+		if chance(4) {
+			s.plan.Stacks[i].Ring = 1
+		}
+	}
+	if chance(4) {
+		class := plan.ClassStart
+		if chance(3) {
+			class = plan.ClassManual
+		}
+		s.world.RunTime = 11 * time.Minute
+		s.follow(t, class)
+	}
+}
+
+// attend is the people about a rollout: every half hour someone approves what waits, does what is to be done by hand, and now
+// and then stops everything for a while.
+func (s *site) attend(chance func(int) bool, over <-chan struct{}) {
+	for {
+		select {
+		case <-over:
+			return
+		case <-time.After(30 * time.Minute):
+		}
+		s.journal.StopAll("")
+		if chance(20) {
+			s.journal.StopAll("ben: wait a moment")
+		}
+		if chance(2) {
+			s.journal.ApproveWave(s.id, "later", "ben")
+		}
+		for _, c := range s.plan.Changes {
+			if c.Class == plan.ClassManual && chance(2) {
+				s.journal.CompleteManual(s.id, c.ID, time.Now())
+			}
+		}
 	}
 }
 
@@ -751,12 +838,18 @@ func (s *site) promises(t *testing.T, seed uint64, r *engine.Record) {
 		}
 	}
 	for id, st := range r.Stacks {
-		if !st.Phase.Final() {
+		if !st.Phase.Final() && (r.Status != rollout.Halted || st.Phase != rollout.StackWaiting) {
 			t.Errorf("stack %s ends as %s\n%s", id, st.Phase, story())
 		}
 	}
 	for _, c := range s.plan.Changes {
 		state := r.Changes[c.ID]
+		if c.Class == plan.ClassManual {
+			if net[c.Ref.ID+"#"+c.Action] != 0 {
+				t.Errorf("%s is a person's to do, and was done\n%s", c.ID, story())
+			}
+			continue
+		}
 		done := net[c.Ref.ID+"#"+c.Action] == 1
 		switch state.Phase {
 		case engine.ChangeVerified:

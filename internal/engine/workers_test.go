@@ -197,10 +197,7 @@ func (p *process) run(ctx context.Context) {
 // Three processes that are killed, replaced, stopped and woken at random, under faults of AWS, end a rollout as one that was
 // never disturbed does, or as its gates ask.
 func TestManyWorkersKeepThePromises(t *testing.T) {
-	rounds := 400
-	if testing.Short() {
-		rounds = 20
-	}
+	rounds := sequences(t, 400, 20)
 	var kills, stops int
 	for seed := range rounds {
 		synctest.Test(t, func(t *testing.T) {
@@ -230,13 +227,17 @@ func workersCampaign(t *testing.T, seed uint64) (kills, stops int) {
 		sizes[i] = 1 + intn(6)
 	}
 	s := newSite(t, sizes...)
-	s.journal.Shared = true
 	s.plan.Header.Rules.MaxFailures = intn(2)
 	for id := range s.before {
 		if strings.HasPrefix(id, "i-") && intn(15) == 0 {
 			s.gates.fail[id] = id + " made refused v1 calls"
 		}
 	}
+	s.vary(t, func(n int) bool { return intn(n) == 0 })
+	s.journal.Shared = true
+	over := make(chan struct{})
+	defer close(over)
+	go s.attend(func(n int) bool { return intn(n) == 0 }, over)
 	var calm atomic.Bool
 	s.world.Fault = func(call, _ string) enginetest.Fault {
 		if calm.Load() || intn(10) > 0 {

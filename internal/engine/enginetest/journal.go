@@ -168,7 +168,12 @@ func (j *Journal) StopAll(why string) {
 func (j *Journal) CompleteManual(id, change string, now time.Time) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	s := j.records[id].Changes[change]
+	s, c := j.records[id].Changes[change], j.plans[id]
+	i := slices.IndexFunc(c.Changes, func(c plan.Change) bool { return c.ID == change })
+	st := j.records[id].Stacks[c.Changes[i].Stack]
+	if s.Phase != engine.ChangePending || st.Phase != rollout.StackApplying || st.Step != c.Changes[i].Step {
+		return // it is not its turn
+	}
 	s.Phase, s.Updated = engine.ChangeVerified, now
 	j.records[id].Changes[change] = s
 	j.version++
