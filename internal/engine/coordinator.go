@@ -39,8 +39,10 @@ func (r *run) round(ctx context.Context) error {
 	if err := r.keepSeat(ctx); err != nil {
 		return err
 	}
-	if err := r.control(ctx); err != nil {
-		return err
+	if now := r.opt.Clock.Now(); r.looked.IsZero() || now.Sub(r.looked) >= r.opt.PollInterval/2 {
+		if err := r.control(ctx); err != nil {
+			return err
+		}
 	}
 	if err := r.step(ctx); err != nil {
 		return err
@@ -64,8 +66,10 @@ func (r *run) keepSeat(ctx context.Context) error {
 	return nil
 }
 
-// control takes in what other terminals asked for.
+// control takes in what other terminals asked for. That nothing starts after a pause does not depend on it: the journal admits
+// nothing then.
 func (r *run) control(ctx context.Context) error {
+	r.looked = r.opt.Clock.Now()
 	c, err := r.opt.Journal.Control(ctx, r.id)
 	if err != nil {
 		return fmt.Errorf("read the control record of rollout %s: %w", r.id, err)
@@ -417,6 +421,7 @@ func (r *run) take(c *changeRun, res result) {
 	before := c.state.Phase
 	c.set(res.State, false)
 	if c.state.Phase == before {
+		r.looked = time.Time{} // it was not admitted, perhaps because of what somebody asked for
 		return
 	}
 	r.tell(Progress{Stack: c.Stack, State: c.origin.state, Change: c.ID, Phase: c.state.Phase, Event: string(c.state.Phase),

@@ -17,6 +17,7 @@ type run struct {
 	id     string
 	seat   Lease
 	kept   time.Time // when the seat was taken or renewed last
+	looked time.Time // when the control record was looked at last
 	crew   crew
 	status rollout.Status
 	reason string
