@@ -120,7 +120,7 @@ func (b *batch) forward(s *stackRun) {
 		case over:
 			b.order(c, Order{Act: ActSkip, Reason: "too many changes of this step failed"})
 		case first:
-			b.order(c, Order{Act: ActForward, Probes: s.probes()})
+			b.order(c, Order{Act: ActForward, Probes: s.probes(), Irreversible: b.plan.Header.Rules.Irreversible})
 			return true, true
 		default:
 			b.order(c, Order{Act: ActForward})

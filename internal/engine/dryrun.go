@@ -655,8 +655,13 @@ func (d *dryRun) noUndo(ctx context.Context, stack string, err error) error {
 	if class == fleet.ErrDenied || class == fleet.ErrConflict {
 		outcome, reason = DryNoUndo, "AWS would not let it be undone: "+err.Error()
 	}
+	accepted := outcome == DryNoUndo && d.plan.Header.Rules.Irreversible
 	for _, i := range d.of[stack] {
-		if r := &d.results[i]; r.writes() {
+		switch r := &d.results[i]; {
+		case !r.writes():
+		case accepted:
+			r.Reason = reason + "; the plan accepts that"
+		default:
 			r.Outcome, r.Reason, r.Unasked = outcome, reason, nil
 		}
 	}

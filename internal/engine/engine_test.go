@@ -461,6 +461,26 @@ func TestWhatCouldNotBeUndoneIsNotBegun(t *testing.T) {
 	})
 }
 
+func TestWhatCannotBeUndoneIsMadeWhereThePlanSaysSo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t, 2)
+		s.plan.Header.Rules.Irreversible = true
+		s.world.Fault = func(call, _ string) enginetest.Fault {
+			if call == "undo" {
+				return enginetest.Denied
+			}
+			return enginetest.Fine
+		}
+		if r := s.must(t); r.Status != rollout.Done {
+			t.Errorf("status %s\n%s", r.Status, strings.Join(s.journal.Events, "\n"))
+		}
+		s.want(t, all)
+		if !strings.Contains(strings.Join(s.journal.Events, "\n"), "irreversible") {
+			t.Error("the journal does not say that there is no way back")
+		}
+	})
+}
+
 func TestEveryVerbOfAStackIsAskedAboutBeforeItsFirstWrite(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSite(t, 2)

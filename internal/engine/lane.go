@@ -251,9 +251,13 @@ func (x *execution) undoable(ctx context.Context, probe *plan.Change) (done bool
 		return true, err
 	case x.later(class) != nil:
 		return true, x.later(class)
+	case (class == fleet.ErrDenied || class == fleet.ErrConflict) && x.task.Irreversible:
+		return false, x.lane.opt.Journal.Note(ctx, x.task.Rollout, x.change().Stack, "irreversible",
+			map[string]string{"change": probe.ID, "reason": err.Error()}, x.lane.opt.Clock.Now())
 	case class == fleet.ErrDenied || class == fleet.ErrConflict:
 		return true, x.settle(ctx, Settlement{Phase: ChangeFailed, Class: class,
-			Reason: "it was not written, because AWS would not let it be undone: " + err.Error()})
+			Reason: "it was not written, because AWS would not let it be undone: " + err.Error() +
+				"; or plan it with rollout.irreversible: allow"})
 	default:
 		return true, x.settle(ctx, Settlement{Phase: ChangeFailed, Class: class,
 			Reason: "it was not written, because AWS could not be asked whether it could be undone: " + err.Error()})

@@ -42,6 +42,8 @@ type Order struct {
 	Throttled int `json:"throttled,omitempty"`
 	// Probes are set for the first write of a stack: changes of it that AWS must be willing to see undone.
 	Probes []plan.Change `json:"probes,omitempty"`
+	// Irreversible: where AWS is not willing, the write is made all the same, as the plan's approval says.
+	Irreversible bool `json:"irreversible,omitempty"`
 	// Gate is what ActGate asks.
 	Gate *GateQuery `json:"gate,omitempty"`
 }

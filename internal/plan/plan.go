@@ -68,6 +68,8 @@ type Rules struct {
 	// TotalFailures that of a whole rollout after which it halts, whatever HaltOnFailure says. 0 is no bound.
 	AccountFailures int `json:"account_failures,omitempty"`
 	TotalFailures   int `json:"total_failures,omitempty"`
+	// Irreversible: changes that AWS would not let be undone are made all the same.
+	Irreversible bool `json:"irreversible,omitempty"`
 	// MaxRejected is how many refused v1 calls a gate tolerates on the changed instances of a step.
 	MaxRejected int64 `json:"max_rejected"`
 	// StatusChecks: EC2 status checks of the changed instances must pass.

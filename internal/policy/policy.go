@@ -294,7 +294,21 @@ type Rollout struct {
 	Concurrency, ConcurrencyAccount int
 	MaxFailures                     FailureBudget
 	OnFailure                       FailureMode
+	// Irreversible says what becomes of a stack whose changes AWS would not let be undone.
+	Irreversible Irreversibility
 }
+
+// Irreversibility says what becomes of changes that AWS would not let be undone: HttpTokensEnforced, a declarative policy or an
+// SCP would refuse the way back.
+type Irreversibility string
+
+// Irreversibilities.
+const (
+	// Refuse leaves such stacks alone.
+	Refuse Irreversibility = "refuse"
+	// Allow makes the changes all the same. A failed gate then cannot put them back.
+	Allow Irreversibility = "allow"
+)
 
 // Stages are the steps of each stage that a stack goes through, where they differ.
 type Stages struct{ HopLimit, Fleet, Launch, Defaults StageSteps }
@@ -446,7 +460,7 @@ func written() *Config {
 			TargetHealth: true, Patience: 30 * time.Minute},
 		Bake: Bake{Low: 30 * time.Minute, Medium: 2 * time.Hour, High: 6 * time.Hour, Critical: 24 * time.Hour},
 		Rollout: Rollout{Steps: []Share{{Count: 1}, {Percent: 100}}, Ramp: everything(), MaxInFlight: 100, MaxInFlightAccount: 20,
-			Concurrency: 50, ConcurrencyAccount: 5, OnFailure: Halt},
+			Concurrency: 50, ConcurrencyAccount: 5, OnFailure: Halt, Irreversible: Refuse},
 		Stack:   Stack{CloudFormation: true},
 		Targets: Targets{Instances: true, Templates: true, AccountDefaults: true},
 		Limits:  Limits{Safety: 0.5},

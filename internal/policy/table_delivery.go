@@ -108,6 +108,11 @@ func rolloutFields(r *Rollout) []field {
 		{key: "on_failure", value: one(&r.OnFailure, enum(Halt, Continue)),
 			doc: "Once more stacks have failed than `max_failures.wave` bears: `halt` starts no further stack, and those already " +
 				"running finish; `continue` goes on with the wave's other stacks, and halts before the next wave."},
+		{key: "irreversible", value: one(&r.Irreversible, enum(Refuse, Allow)),
+			doc: "What becomes of a stack whose changes AWS would not let be undone, because `HttpTokensEnforced`, a declarative " +
+				"policy or an SCP would refuse the way back: `refuse` leaves it alone and says why; `allow` makes the changes " +
+				"all the same, and a failed gate then cannot put them back. A plan carries the choice, and approving it approves " +
+				"that."},
 	}
 }
 

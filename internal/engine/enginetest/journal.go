@@ -22,8 +22,9 @@ type Journal struct {
 	approved map[string]string
 	plans    map[string]*plan.Plan
 	records  map[string]*engine.Record
-	intents  map[int64]*engine.Intent
-	settled  map[int64]bool
+	intents  map[int64]*engine.Intent // those without an outcome
+	opened   int64                    // intents so far
+	manuals  map[string][]string      // by rollout, the changes that people make
 	leases   map[string]held
 	orders   map[string]map[string]*posted // by rollout and subject
 	posts    int64
@@ -50,7 +51,7 @@ type held struct {
 // NewJournal is an empty journal.
 func NewJournal() *Journal {
 	return &Journal{approved: map[string]string{}, plans: map[string]*plan.Plan{}, records: map[string]*engine.Record{},
-		intents: map[int64]*engine.Intent{}, settled: map[int64]bool{}, leases: map[string]held{},
+		intents: map[int64]*engine.Intent{}, manuals: map[string][]string{}, leases: map[string]held{},
 		orders: map[string]map[string]*posted{}}
 }
 
@@ -97,6 +98,9 @@ func (j *Journal) Begin(_ context.Context, p *plan.Plan, now time.Time) (*engine
 		}
 		for _, c := range p.Changes {
 			r.Changes[c.ID] = engine.ChangeState{ID: c.ID, Phase: engine.ChangePending}
+			if c.Class == plan.ClassManual {
+				j.manuals[id] = append(j.manuals[id], c.ID)
+			}
 		}
 		j.records[id], j.plans[id] = r, p
 		return nil
@@ -138,9 +142,9 @@ func (j *Journal) Control(_ context.Context, id string) (engine.Control, error) 
 	r := j.records[id]
 	c := engine.Control{Status: r.Status, Reason: r.Reason, Undo: maps.Clone(r.Undo), FailuresForgiven: r.FailuresForgiven,
 		Waves: maps.Clone(r.Waves), Stop: j.stop, Manual: map[string]engine.ChangeState{}, Version: j.version}
-	for _, pc := range j.plans[id].Changes {
-		if s := r.Changes[pc.ID]; pc.Class == plan.ClassManual && s.Phase != engine.ChangePending {
-			c.Manual[pc.ID] = s
+	for _, change := range j.manuals[id] {
+		if s := r.Changes[change]; s.Phase != engine.ChangePending {
+			c.Manual[change] = s
 		}
 	}
 	return c, nil
@@ -263,8 +267,8 @@ func (j *Journal) Admit(_ context.Context, a engine.Admission) (engine.Intent, e
 		}
 		s, c := r.Stacks[a.Change.Stack], r.Changes[a.Change.ID]
 		open, inAccount := 0, 0
-		for id, in := range j.intents {
-			if in.Rollout == a.Rollout && !j.settled[id] {
+		for _, in := range j.intents {
+			if in.Rollout == a.Rollout {
 				open++
 				if in.Place.Account == a.Change.Ref.Place.Account {
 					inAccount++
@@ -285,7 +289,8 @@ func (j *Journal) Admit(_ context.Context, a engine.Admission) (engine.Intent, e
 		}
 		c.Phase, c.Attempt = engine.ChangeOpen, c.Attempt+1
 		r.Changes[a.Change.ID] = c
-		intent = engine.Intent{ID: int64(len(j.intents) + 1), Rollout: a.Rollout, Change: a.Change.ID, Place: a.Change.Ref.Place,
+		j.opened++
+		intent = engine.Intent{ID: j.opened, Rollout: a.Rollout, Change: a.Change.ID, Place: a.Change.Ref.Place,
 			Direction: a.Direction, Attempt: c.Attempt, Token: a.Token, Epoch: a.Lane.Epoch, Opened: a.Now, LeaseUntil: a.Now.Add(a.Lease)}
 		stored := intent
 		j.intents[intent.ID] = &stored
@@ -302,10 +307,10 @@ func (j *Journal) Settle(_ context.Context, s engine.Settlement) error {
 			return engine.ErrFenced
 		}
 		if s.Intent != 0 {
-			if j.intents[s.Intent] == nil || j.settled[s.Intent] {
+			if j.intents[s.Intent] == nil {
 				return fmt.Errorf("intent %d is not open", s.Intent)
 			}
-			j.settled[s.Intent] = true
+			delete(j.intents, s.Intent)
 		}
 		r := j.records[s.Rollout]
 		c := r.Changes[s.Change]
@@ -324,7 +329,7 @@ func (j *Journal) OpenIntent(_ context.Context, id, change string) (engine.Inten
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	for _, n := range slices.Sorted(maps.Keys(j.intents)) {
-		if in := j.intents[n]; in.Rollout == id && in.Change == change && !j.settled[n] {
+		if in := j.intents[n]; in.Rollout == id && in.Change == change {
 			return *in, true, nil
 		}
 	}
@@ -337,7 +342,7 @@ func (j *Journal) OpenIntents(id string) []engine.Intent {
 	defer j.mu.Unlock()
 	var out []engine.Intent
 	for _, n := range slices.Sorted(maps.Keys(j.intents)) {
-		if in := j.intents[n]; in.Rollout == id && !j.settled[n] {
+		if in := j.intents[n]; in.Rollout == id {
 			out = append(out, *in)
 		}
 	}
