@@ -10,12 +10,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/pressly/goose/v3"
 
 	"github.com/imdsctl/imdsctl/internal/engine"
 	"github.com/imdsctl/imdsctl/internal/fleet"
@@ -264,5 +266,54 @@ func TestRedacted(t *testing.T) {
 		if got := redacted(url); got != want {
 			t.Errorf("%s, not %s", got, want)
 		}
+	}
+}
+
+// TestUpgrade: a file of the first schema, with an intent open in it, is brought up to this one's.
+func TestUpgrade(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "imdsctl.db")
+	db, err := sql.Open("sqlite", fileURI(path))
+	if err != nil {
+		t.Fatal(err)
+	}
+	provider, err := goose.NewProvider(goose.DialectSQLite3, db, os.DirFS("migrations/sqlite"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := provider.UpTo(t.Context(), 1); err != nil {
+		t.Fatal(err)
+	}
+	for _, statement := range []string{
+		fmt.Sprintf(`PRAGMA application_id(%d)`, applicationID),
+		`INSERT INTO plan VALUES ('d', '{}', '', '')`,
+		`INSERT INTO rollout VALUES ('r', 'd', '{}', 'running', '', '', '', 'ann', 5, 0, 1)`,
+		`INSERT INTO change VALUES ('r', 'c', 0, 's', 0, 'x', 'set', '{}')`,
+		`INSERT INTO intent (rollout, change, place, direction, attempt, token, epoch, opened, lease_until, open)
+			VALUES ('r', 'c', 'aws/000000000007/eu-west-1', 'forward', 1, 't', 3, '', '', 1)`,
+		`INSERT INTO lease VALUES ('aws/000000000007/eu-west-1', 'w', 3, '', '')`,
+	} {
+		if _, err := db.Exec(statement); err != nil {
+			t.Fatalf("%s: %v", statement, err)
+		}
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s, err := Open(path, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	in, ok, err := s.OpenIntent(t.Context(), "r", "c")
+	if err != nil || !ok || in.Epoch != 3 {
+		t.Errorf("the open intent: %+v %v", in, err)
+	}
+	var account string
+	if err := s.read.QueryRow(`SELECT account FROM intent`).Scan(&account); err != nil || account != "000000000007" {
+		t.Errorf("its account: %q %v", account, err)
+	}
+	lane := engine.Lease{Key: "aws/000000000007/eu-west-1", Holder: "w", Epoch: 3}
+	if err := s.Renew(t.Context(), lane, time.Unix(0, 0), time.Hour); err != nil {
+		t.Errorf("the lane of before: %v", err)
 	}
 }

@@ -142,9 +142,10 @@ const (
 	// Manual changes, all of them and those that a person has spoken about.
 	sqlManuals = `SELECT c.id, s.phase FROM change c JOIN change_state s ON s.rollout = c.rollout AND s.id = c.id
 		WHERE c.rollout = $1 AND c.class = 'manual' ORDER BY c.seq`
+	// CROSS has SQLite begin with the few that are manual.
 	sqlManualsDone = `SELECT s.id, s.phase, s.wrote, s.outputs, s.attempt, s.reason, s.updated FROM change c
-		JOIN change_state s ON s.rollout = c.rollout AND s.id = c.id
-		WHERE c.rollout = $1 AND c.class = 'manual' AND s.phase IN ('verified', 'failed')`
+		CROSS JOIN change_state s WHERE c.rollout = $1 AND c.class = 'manual'
+		AND s.rollout = c.rollout AND s.id = c.id AND s.phase IN ('verified', 'failed')`
 	sqlManual = `SELECT c.class, c.stack, c.ref, c.action, s.phase FROM change c JOIN change_state s ON s.rollout = c.rollout AND s.id = c.id
 		WHERE c.rollout = $1 AND c.id = $2`
 

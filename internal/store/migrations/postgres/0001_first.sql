@@ -296,6 +296,7 @@ CREATE TABLE lane_order (
     UNIQUE (rollout, subject)
 ) WITH (fillfactor = 70);
 CREATE INDEX lane_order_waiting ON lane_order (place, id) WHERE closed = 0;
+CREATE INDEX lane_order_closed ON lane_order (rollout, id) WHERE closed = 1;
 
 -- One row for each transaction that a process may have under way, with the number of the last that was committed: a process that
 -- lost the connection while it committed finds out here.

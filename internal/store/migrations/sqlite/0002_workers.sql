@@ -38,6 +38,7 @@ CREATE TABLE lane_order (
     UNIQUE (rollout, subject)
 );
 CREATE INDEX lane_order_waiting ON lane_order (place, id) WHERE closed = 0;
+CREATE INDEX lane_order_closed ON lane_order (rollout, id) WHERE closed = 1;
 
 -- +goose Down
 DROP TABLE lane_order;
