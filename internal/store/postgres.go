@@ -46,6 +46,8 @@ const (
 	lockPatience = 30 * time.Second
 	// reconnect is how long a lost connection is tried again, where Options.Patience does not say.
 	reconnect = time.Minute
+	// greeting is how long the first connection is tried.
+	greeting = 5 * time.Second
 	// attemptTime bounds one attempt at a transaction: a connection that died without a word is given up then.
 	attemptTime = 2 * time.Minute
 	// commitTime bounds a commit, which does not end with the caller's context: its outcome is to be known.
@@ -83,10 +85,12 @@ func OpenPostgres(ctx context.Context, url string, o Options) (*Store, error) {
 		busy = o.BusyTimeout
 	}
 	config.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error { return prepareSession(ctx, conn, busy) }
-	s.pg = &postgres{patience: o.Patience, marks: marks{process: nonce()}}
-	if s.pg.patience == 0 {
-		s.pg.patience = reconnect
+	later := o.Patience
+	if later == 0 {
+		later = reconnect
 	}
+	// A server that is not there at first has a wrong address more often than a bad moment.
+	s.pg = &postgres{patience: min(later, greeting), marks: marks{process: nonce()}}
 	if s.pg.pool, err = pgxpool.NewWithConfig(ctx, config); err != nil {
 		return nil, s.failure("open", err)
 	}
@@ -95,6 +99,7 @@ func OpenPostgres(ctx context.Context, url string, o Options) (*Store, error) {
 	if err := s.migratePostgres(ctx); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
+	s.pg.patience = later
 	return s, nil
 }
 

@@ -220,5 +220,5 @@ func readEvent(line []byte) (Event, error) {
 func notEvents(where string, cause error) error {
 	return failed{fleet.Diagnostic{Severity: fleet.SeverityError, Where: where,
 		Summary: "this is no event that imdsctl exported: " + cause.Error(),
-		Remedy:  "Export the events again: imdsctl rollout verify --file."}, "verify events", cause}
+		Remedy:  "Export the events again: imdsctl rollout export ROLLOUT."}, "verify events", cause}
 }
