@@ -91,6 +91,8 @@ type Options struct {
 	Boundary func(point string)
 	// DatabasePages bounds the database, in pages of 4 KiB; 0 is no bound. Tests fill a disk with it.
 	DatabasePages int
+	// DatabaseBusy is how long a write waits for another process's transaction; 0 is the store's default.
+	DatabaseBusy time.Duration
 }
 
 // EngineOptions adjust the engine; a zero is its default.
@@ -198,7 +200,8 @@ func (a *App) database() (*store.Store, error) {
 	if a.opt.DBPath == "" {
 		return nil, errors.New("no database is named: give one with --db")
 	}
-	o := store.Options{Logger: a.log, Boundary: a.opt.Boundary, MaxPages: a.opt.DatabasePages}
+	o := store.Options{Logger: a.log, Boundary: a.opt.Boundary, MaxPages: a.opt.DatabasePages,
+		BusyTimeout: a.opt.DatabaseBusy}
 	open := func() (*store.Store, error) { return store.Open(a.opt.DBPath, o) }
 	if a.follows != nil {
 		open = func() (*store.Store, error) { return a.shared(context.Background(), o) }

@@ -83,10 +83,14 @@ type ManualTask struct {
 	Stack  *plan.Stack
 }
 
-// Name is what the configuration calls the task, Resource what it is done to, Text what is to be done.
-func (t ManualTask) Name() string     { return t.Change.Params[plan.ParamName] }
+// Name is what the configuration calls the task.
+func (t ManualTask) Name() string { return t.Change.Params[plan.ParamName] }
+
+// Resource is the id of what it is done to.
 func (t ManualTask) Resource() string { return t.Change.Params[plan.ParamInstance] }
-func (t ManualTask) Text() string     { return t.Change.Params[plan.ParamText] }
+
+// Text is what is to be done.
+func (t ManualTask) Text() string { return t.Change.Params[plan.ParamText] }
 
 // ManualTasks lists the tasks of a rollout that wait for a person now, in the plan's order.
 func ManualTasks(p *plan.Plan, r *Record) []ManualTask {
@@ -184,7 +188,9 @@ func (a *App) VerifyJournal(ctx context.Context, id string) (JournalFollowed, *J
 }
 
 // VerifyExported follows the chains in a file of exported events, and counts the events. It needs no database.
-func VerifyExported(r io.Reader, name string) (int, *JournalBreak, error) { return store.VerifyEvents(r, name) }
+func VerifyExported(r io.Reader, name string) (int, *JournalBreak, error) {
+	return store.VerifyEvents(r, name)
+}
 
 // ExportJournal writes the events of a rollout, of all for "", as JSON lines.
 func (a *App) ExportJournal(ctx context.Context, w io.Writer, id string) error {

@@ -142,7 +142,7 @@ func House() Rules {
 			{Package: "internal/archtest"},
 			{Package: "test/postgres", Own: []string{"test/python"}, Modules: []string{"github.com/jackc/pgx/v5"}},
 			{Package: "test/...", Own: []string{"internal/...", "test/..."}, Modules: sdk},
-			{Package: "bench/...", Own: []string{"internal/...", "bench/..."}, Modules: sdk},
+			{Package: "bench/...", Own: []string{"internal/...", "bench/...", "test/postgres"}, Modules: sdk},
 		},
 		Clocks: []string{
 			"internal/clock", "internal/cli/...", "cmd/...", "test/...", "bench/...",

@@ -148,6 +148,7 @@ func (c *call) send(
 	}
 	if err != nil {
 		f = c.understand(ctx, attemptCtx, err)
+		f.resign = f.resign || f.code == expiredCode && offClock(metadata)
 		f.requestID = record.RequestID
 		record.Code, record.Throttled = f.code, f.class == fleet.ErrThrottled
 		if f.code != dryRunCode {
@@ -194,7 +195,8 @@ func (c *call) again(ctx context.Context, f *failure) bool {
 }
 
 // renew handles refused credentials: the signing clock corrected once, then fresh credentials once. If those are
-// refused as well where a region may be disabled, that is what it means.
+// refused as well where a region may be disabled, that is what it means; where it may not, a role's credentials that STS
+// gave out a moment ago mean that the account as such is shut, which is no matter of the caller's login.
 func (c *call) renew(ctx context.Context, f *failure) bool {
 	if f.resign && c.resign() {
 		return true
@@ -212,6 +214,12 @@ func (c *call) renew(ctx context.Context, f *failure) bool {
 	}
 	if disabledCodes[f.code] && !alwaysEnabled[c.session.place.Region] && c.session.credentialsWork(ctx) {
 		f.class = fleet.ErrRegionDisabled
+		return false
+	}
+	if disabledCodes[f.code] && c.session.creds.renewable() {
+		f.class = fleet.ErrDenied
+		f.err = fmt.Errorf("AWS gives out credentials of this account's role and refuses them; the account may be closed or "+
+			"suspended: %w", f.err)
 	}
 	return false
 }

@@ -7,8 +7,11 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"time"
 
+	awsmiddleware "github.com/aws/aws-sdk-go-v2/aws/middleware"
 	"github.com/aws/smithy-go"
+	"github.com/aws/smithy-go/middleware"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 
 	"github.com/imdsctl/imdsctl/internal/fleet"
@@ -227,6 +230,20 @@ func withoutAnswer(err error) failure {
 // clockCodes are refusals of a signature that a corrected clock may cure.
 var clockCodes = map[string]bool{
 	"RequestTimeTooSkewed": true, "SignatureDoesNotMatch": true, "InvalidSignatureException": true, "AuthFailure": true,
+}
+
+// expiredCode is what EC2 says of credentials that ran out as well as of a signature whose time is off ("Error codes for the
+// Amazon EC2 API"). The SDK does not take it for a matter of the clock, but has measured AWS's by then, and signs by that the
+// next time.
+const expiredCode = "RequestExpired"
+
+// mostOff is how far the clocks may be apart before AWS refuses signatures: less than its five minutes.
+const mostOff = 4 * time.Minute
+
+// offClock tells whether the answer came from a clock too far from ours, by the SDK's own measure.
+func offClock(answer middleware.Metadata) bool {
+	skew, ok := awsmiddleware.GetAttemptSkew(answer)
+	return ok && skew.Abs() > mostOff
 }
 
 func saysRetryable(err error) bool {

@@ -119,6 +119,9 @@ func (c *credentialCache) lock(ctx context.Context) error {
 
 func (c *credentialCache) unlock() { <-c.turn }
 
+// renewable tells whether the credentials are a role's, which are fetched anew whenever they are refused.
+func (c *credentialCache) renewable() bool { return c.clock != nil }
+
 func same(a, b aws.Credentials) bool {
 	return a.AccessKeyID == b.AccessKeyID && a.SecretAccessKey == b.SecretAccessKey && a.SessionToken == b.SessionToken
 }

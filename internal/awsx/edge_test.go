@@ -415,7 +415,7 @@ func TestRegionDisabled(t *testing.T) {
 		want   fleet.ErrorClass
 	}{
 		{"af-south-1", reader, fleet.ErrRegionDisabled},
-		{"us-east-1", reader, fleet.ErrExpired}, // cannot be disabled: the credentials are at fault
+		{"us-east-1", reader, fleet.ErrDenied}, // cannot be disabled: the account is at fault
 	} {
 		f := newFake(t)
 		f.on = refuse(string(tc.region))
@@ -425,7 +425,7 @@ func TestRegionDisabled(t *testing.T) {
 			t.Errorf("%s: %s, want %s", tc.region, got, tc.want)
 		}
 	}
-	f := newFake(t) // credentials that are wrong everywhere
+	f := newFake(t) // a role's credentials that are refused everywhere
 	refused := refuse("af-south-1")
 	f.on = func(s seen) (answer, bool) {
 		if s.Action == "GetCallerIdentity" && s.AccessKey != baseKey {
@@ -435,8 +435,8 @@ func TestRegionDisabled(t *testing.T) {
 	}
 	place := member
 	place.Region = "af-south-1"
-	if got := fleet.ClassOf(read(t.Context(), f.edge().Session(place, reader))); got != fleet.ErrExpired {
-		t.Errorf("wrong credentials read as %s", got)
+	if got := fleet.ClassOf(read(t.Context(), f.edge().Session(place, reader))); got != fleet.ErrDenied {
+		t.Errorf("a shut account reads as %s", got)
 	}
 }
 
@@ -745,14 +745,36 @@ func TestSkew(t *testing.T) {
 }
 
 func TestSkewedSignatureIsCorrected(t *testing.T) {
-	f := newFake(t)
-	f.skew = 24 * time.Hour
-	f.on = failing("SetAlarmState", 1, answer{status: 403, code: "RequestTimeTooSkewed"})
-	if err := write(t.Context(), f.edge().Session(own, awsx.Role{})); err != nil {
-		t.Fatal(err)
+	for _, code := range []string{"RequestTimeTooSkewed", "RequestExpired"} {
+		f := newFake(t)
+		f.skew = 24 * time.Hour
+		f.on = failing("SetAlarmState", 1, answer{status: 403, code: code})
+		if err := write(t.Context(), f.edge().Session(own, awsx.Role{})); err != nil {
+			t.Fatal(err)
+		}
+		if sent := f.seen("SetAlarmState"); len(sent) != 2 || sent[0].Signature == sent[1].Signature {
+			t.Errorf("%s: sent %d", code, len(sent))
+		}
 	}
-	if sent := f.seen("SetAlarmState"); len(sent) != 2 || sent[0].Signature == sent[1].Signature {
-		t.Errorf("sent %d", len(sent))
+}
+
+// The account is shut: STS gives out credentials of its role, and nothing takes them. The caller's own login is fine.
+func TestShutAccountIsDenied(t *testing.T) {
+	f := newFake(t)
+	refuse := func(s seen) (answer, bool) {
+		return answer{status: 403, code: "InvalidClientTokenId"}, s.Action == "SetAlarmState"
+	}
+	f.on = refuse
+	e := f.edge()
+	if err := write(t.Context(), e.Session(member, reader)); fleet.ClassOf(err) != fleet.ErrDenied ||
+		!strings.Contains(err.Error(), "may be closed") {
+		t.Errorf("a role's: class %q: %v", fleet.ClassOf(err), err)
+	}
+	if n := len(f.seen("SetAlarmState")); n != 2 {
+		t.Errorf("%d calls, want one with the credentials of before and one with new ones", n)
+	}
+	if err := write(t.Context(), e.Session(own, awsx.Role{})); fleet.ClassOf(err) != fleet.ErrExpired {
+		t.Errorf("the caller's own: class %q: %v", fleet.ClassOf(err), err)
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/imdsctl/imdsctl/internal/app"
 	"github.com/imdsctl/imdsctl/internal/fleet"
@@ -18,9 +19,21 @@ import (
 )
 
 type applyOptions struct {
-	yes, noLive, allowStale, dryRun bool
-	reason, rollbackFile            string
-	maxAge                          time.Duration
+	viewOptions
+	yes, allowStale, dryRun bool
+	reason, rollbackFile    string
+	maxAge                  time.Duration
+}
+
+// viewOptions say how a run is shown, and whether it waits.
+type viewOptions struct {
+	noLive, verbose, noWait bool
+}
+
+func (o *viewOptions) flags(f *pflag.FlagSet) {
+	f.BoolVar(&o.noLive, "no-live", false, "one line an event instead of a live picture")
+	f.BoolVarP(&o.verbose, "verbose", "v", false, "a line for every change as well")
+	f.BoolVar(&o.noWait, "no-wait", false, "return with exit code 3 as soon as only a person or a window can let it go on")
 }
 
 func (s *session) applyCommand() *cobra.Command {
@@ -34,13 +47,15 @@ has changed since the plan is a conflict and is left alone. A file of AWS CLI co
 written before the first change.
 
 It may be interrupted or killed at any time: running it again carries on from the journal, and nothing is done
-twice.
+twice. What waits for a person or for a maintenance window is waited for; with --no-wait, for pipelines, it says
+what is awaited and ends with exit code 3, and the next run goes on.
 
 With --dry-run nothing is written, neither to AWS nor to the database, and no approval is needed: each
 resource is read again and compared, AWS is asked by its own DryRun where it offers one, and for every change
 it is said what apply would do now. Windows and gates are not looked at.`,
 		Example: `  imdsctl apply plan.json                 # approved with imdsctl rollout approve
   imdsctl apply plan.json --yes --reason "change 4711"
+  imdsctl apply plan.json --no-wait       # in a pipeline, again and again until it is done
   imdsctl apply plan.json --dry-run       # exit code 3 if something would not be made`,
 		Annotations: formats("table json"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -60,7 +75,7 @@ it is said what apply would do now. Windows and gates are not looked at.`,
 	f := cmd.Flags()
 	f.BoolVar(&o.yes, "yes", false, "approve the plan as well, as the user of this machine")
 	f.StringVar(&o.reason, "reason", "", "why, for the journal")
-	f.BoolVar(&o.noLive, "no-live", false, "one line an event instead of a live picture")
+	o.viewOptions.flags(f)
 	f.BoolVar(&o.noLive, "headless", false, "the same as --no-live")
 	f.DurationVar(&o.maxAge, "max-scan-age", 0, "refuse a plan that rests on an older scan (7 days if not given)")
 	f.BoolVar(&o.allowStale, "allow-stale", false, "take a plan however old its scan is")
@@ -76,16 +91,41 @@ func (s *session) apply(ctx context.Context, a *app.App, p *plan.Plan, path stri
 		return nil
 	}
 	c := newCourse(p, s.now)
-	if view, err := a.Rollout(ctx, p.Digest); err == nil && view.Record != nil {
+	if view, err := a.Standing(ctx, p.Digest); err == nil {
 		c.restore(view.Record)
+	} else if c.stop, err = a.Stopped(ctx); err != nil {
+		return err
 	}
-	stop := s.follow(ctx, a, c, o.noLive)
-	result, err := a.Apply(ctx, p, app.ApplyOptions{
-		Yes: o.yes, Reason: o.reason, MaxScanAge: o.maxAge, AllowStale: o.allowStale, RollbackFile: o.rollbackFile,
-		Progress: c.observe,
+	return s.run(ctx, a, c, o.viewOptions, "imdsctl apply "+path, func(ctx context.Context) (*app.ApplyResult, error) {
+		return a.Apply(ctx, p, app.ApplyOptions{
+			Yes: o.yes, Reason: o.reason, MaxScanAge: o.maxAge, AllowStale: o.allowStale, RollbackFile: o.rollbackFile,
+			Progress: c.observe,
+		})
 	})
+}
+
+// settled is how long a rollout must have only waited for --no-wait to end it.
+const settled = 3 * time.Second
+
+// run carries a rollout out in the foreground and shows its course. again is the command that goes on with it.
+func (s *session) run(ctx context.Context, a *app.App, c *course, o viewOptions, again string,
+	carry func(context.Context) (*app.ApplyResult, error),
+) error {
+	c.verbose = o.verbose
+	inner, end := ctx, func() {}
+	if o.noWait {
+		inner, end = unwaiting(ctx, c, settled)
+	}
+	defer end()
+	stop := s.follow(ctx, a, c, o.noLive)
+	result, err := carry(inner)
 	stop()
-	return s.applied(ctx, result, err, "imdsctl apply "+path)
+	var awaited []string
+	if errors.Is(err, context.Canceled) && ctx.Err() == nil && errors.Is(context.Cause(inner), errAwaits) {
+		awaited, _ = c.awaited()
+		err = nil
+	}
+	return s.applied(ctx, result, err, awaited, again)
 }
 
 // follow shows a rollout's course: live on a terminal, else as lines on standard error.
@@ -94,10 +134,10 @@ func (s *session) follow(ctx context.Context, a *app.App, c *course, lines bool)
 		return func() {}
 	}
 	if s.err.terminal && !lines && s.env.Getenv("TERM") != "dumb" {
+		c.standing()
 		return s.watch(ctx, s.err, c, s.accountNames(ctx, a), a.Stats)
 	}
-	c.tell = func(e courseEvent) { fmt.Fprintln(s.env.Err, e.line()) }
-	return func() {}
+	return newLogLines(s.env.Err, c).follow()
 }
 
 // accountNames maps ids to names, for screens. Without them the ids do.
@@ -114,16 +154,17 @@ func (s *session) accountNames(ctx context.Context, a *app.App) map[fleet.Accoun
 }
 
 // applied says what a run came to, and how to go on.
-func (s *session) applied(ctx context.Context, result *app.ApplyResult, err error, again string) error {
+func (s *session) applied(ctx context.Context, result *app.ApplyResult, err error, awaited []string, again string) error {
 	if result == nil || result.Record == nil {
 		return err
 	}
 	if s.format == "json" {
-		if e := writeJSON(s.env.Out, applyDocument(result, err)); e != nil {
+		if e := writeJSON(s.env.Out, applyDocument(result, err, awaited)); e != nil {
 			return errors.Join(err, e)
 		}
 	} else {
 		s.showApplied(result, err)
+		s.showAwaited(awaited, again)
 	}
 	if err != nil {
 		if errors.Is(err, context.Canceled) && ctx.Err() != nil {
@@ -135,6 +176,9 @@ func (s *session) applied(ctx context.Context, result *app.ApplyResult, err erro
 		}
 		return err
 	}
+	if len(awaited) > 0 {
+		return attention{"waiting"}
+	}
 	if result.Record.Status == rollout.Done || result.Record.Status == rollout.RolledBack && result.Counts.Stuck == 0 {
 		if result.Counts.Conflict+result.Counts.Failed+result.Counts.Stuck == 0 {
 			return nil
@@ -143,18 +187,47 @@ func (s *session) applied(ctx context.Context, result *app.ApplyResult, err erro
 	return attention{string(result.Record.Status)}
 }
 
+// showAwaited says what a run would only have waited for.
+func (s *session) showAwaited(awaited []string, again string) {
+	if len(awaited) == 0 {
+		return
+	}
+	const most = 10
+	fmt.Fprintln(s.env.Out, "Nothing can go on by itself:")
+	for i, w := range awaited {
+		if i == most {
+			fmt.Fprintf(s.env.Out, "  … and %s\n", plural(len(awaited)-most, "other thing"))
+			break
+		}
+		s.showAwaits(w)
+	}
+	fmt.Fprintf(s.env.Out, "After that, go on with `%s`.\n", again)
+}
+
+// showAwaits says one thing that is waited for, with its command below.
+func (s *session) showAwaits(why string) {
+	words, command := splitCommand(why)
+	fmt.Fprintln(s.env.Out, s.out.labelled("  "+s.out.paint(yellow, "‖")+" ", words))
+	if command != "" {
+		fmt.Fprintln(s.env.Out, "    "+s.out.paint(bold, command))
+	}
+}
+
 func short(digest string) string { return digest[:min(12, len(digest))] }
 
 type applyJSON struct {
-	Format       int            `json:"imdsctl_apply"`
-	Rollout      string         `json:"rollout"`
-	Digest       string         `json:"digest"`
-	Status       rollout.Status `json:"status"`
-	Reason       string         `json:"reason,omitempty"`
-	Error        string         `json:"error,omitempty"`
-	Changes      countsJSON     `json:"changes"`
-	Stacks       []stackJSON    `json:"stacks"`
-	RollbackFile string         `json:"rollback_file,omitempty"`
+	Format  int            `json:"imdsctl_apply"`
+	Rollout string         `json:"rollout"`
+	Digest  string         `json:"digest"`
+	Status  rollout.Status `json:"status"`
+	Reason  string         `json:"reason,omitempty"`
+	Error   string         `json:"error,omitempty"`
+	// Waiting is what only a person or a window can let go on, where the run ended for that.
+	Waiting      []string    `json:"waiting,omitempty"`
+	Stopped      string      `json:"stopped,omitempty"`
+	Changes      countsJSON  `json:"changes"`
+	Stacks       []stackJSON `json:"stacks"`
+	RollbackFile string      `json:"rollback_file,omitempty"`
 }
 
 type countsJSON struct {
@@ -174,6 +247,7 @@ type stackJSON struct {
 	ID    string             `json:"id"`
 	Name  string             `json:"name"`
 	Wave  int                `json:"wave"`
+	Ring  int                `json:"ring"`
 	Place fleet.Place        `json:"place"`
 	Phase rollout.StackPhase `json:"phase"`
 	Step  int                `json:"step"`
@@ -190,15 +264,16 @@ func stacksDocument(p *plan.Plan, r *app.Record) []stackJSON {
 	out := []stackJSON{}
 	for _, st := range p.Stacks {
 		state := r.Stacks[st.ID]
-		out = append(out, stackJSON{st.ID, st.Name, st.Wave, st.Place, state.Phase, state.Step, state.Due, state.Reason})
+		out = append(out, stackJSON{st.ID, st.Name, st.Wave, st.Ring, st.Place, state.Phase, state.Step, state.Due, state.Reason})
 	}
 	return out
 }
 
-func applyDocument(r *app.ApplyResult, err error) applyJSON {
+func applyDocument(r *app.ApplyResult, err error, awaited []string) applyJSON {
 	d := applyJSON{
 		Format: jsonVersion, Rollout: r.Record.ID, Digest: r.Record.Digest, Status: r.Record.Status, Reason: r.Record.Reason,
 		Changes: countsDocument(r.Counts), Stacks: stacksDocument(r.Plan, r.Record), RollbackFile: r.RollbackFile,
+		Waiting: awaited, Stopped: r.Record.Stop,
 	}
 	if err != nil {
 		d.Error = err.Error()
@@ -207,6 +282,7 @@ func applyDocument(r *app.ApplyResult, err error) applyJSON {
 }
 
 func (s *session) showApplied(r *app.ApplyResult, err error) {
+	s.alarm(r.Record.Stop)
 	status := s.statusWord(r.Record.Status)
 	if err != nil && !r.Record.Status.Final() {
 		status = s.out.paint(yellow+bold, "not finished")
@@ -220,6 +296,16 @@ func (s *session) showApplied(r *app.ApplyResult, err error) {
 	if r.RollbackFile != "" {
 		s.hint("Undo by hand, without imdsctl: %s", r.RollbackFile)
 	}
+}
+
+// alarm says that everything is stopped, where it is.
+func (s *session) alarm(stop string) {
+	if stop == "" {
+		return
+	}
+	words, command := splitCommand(stoppedText(stop))
+	fmt.Fprintln(s.env.Err, s.err.paint(red+bold, s.err.wrap("■ "+words, "  ")))
+	fmt.Fprintln(s.env.Err, "  "+s.err.paint(bold, command))
 }
 
 func (s *session) statusWord(st rollout.Status) string {

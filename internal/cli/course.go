@@ -207,7 +207,8 @@ const stoppedPrefix = "everything is stopped: "
 
 // stoppedText is said wherever the switch is found on.
 func stoppedText(who string) string {
-	return "EVERYTHING IS STOPPED by " + oneLine(who) + ". Nothing is written, forward or back, until `imdsctl rollout allow`."
+	return "EVERYTHING IS STOPPED by " + oneLine(who) + "; nothing is written, forward or back; to go on: imdsctl rollout allow " +
+		"--reason WHY"
 }
 
 // rolloutEvent takes in what happened to the rollout as a whole.
@@ -371,22 +372,29 @@ func dataOf(g *app.GateResult) string {
 	return " (" + gateWords(g) + ")"
 }
 
-// gateWords is a reading in a few words: why it fails, or the sums of what was read, the metric's first.
+// gateWords is a reading in a few words: why it fails, or the sums of what was read, the metric's first. What had nothing to
+// look at is left out.
 func gateWords(g *app.GateResult) string {
 	if !g.Pass {
 		return oneLine(g.Reason)
 	}
 	var out []string
 	for _, r := range g.Readings {
-		if r.Subject.ID != "" {
+		value, _, _ := strings.Cut(oneLine(r.Value), " since ")
+		if r.Subject.ID != "" || value == "" || strings.HasPrefix(value, "0 of 0") {
 			continue
 		}
-		value, _, _ := strings.Cut(oneLine(r.Value), " since ")
-		switch r.Gate {
-		case "MetadataNoTokenRejected":
+		counted := value[0] >= '0' && value[0] <= '9'
+		switch {
+		case r.Gate == "MetadataNoTokenRejected":
 			out = slices.Insert(out, 0, strings.Replace(value, " in ", " refused in ", 1))
-		case "MetadataNoToken":
+		case r.Gate == "MetadataNoToken":
 			out = slices.Insert(out, 0, "v1 calls: "+value)
+		case !counted && strings.HasSuffix(r.Gate, "-health"):
+		case r.Gate == "status-check":
+			out = append(out, strings.Replace(value, "running instances pass", "status checks pass", 1))
+		case counted && !strings.Contains(r.Gate, " "):
+			out = append(out, strings.Replace(value, "running instances report", "report", 1))
 		default:
 			out = append(out, r.Gate+": "+value)
 		}

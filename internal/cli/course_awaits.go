@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/imdsctl/imdsctl/internal/app"
@@ -212,6 +213,19 @@ func (c *course) waveOpening(wave int, now time.Time) (policy.Opening, bool) {
 		}
 	}
 	return out, any
+}
+
+// splitCommand takes the command that a reason ends in off its words, so that it has a line of its own.
+func splitCommand(why string) (words, command string) {
+	i := strings.LastIndex(why, ": imdsctl ")
+	if i < 0 {
+		return why, ""
+	}
+	words = why[:i]
+	for _, tail := range []string{"; then", "; to go on"} {
+		words = strings.TrimSuffix(words, tail)
+	}
+	return words, why[i+2:]
 }
 
 func approveCommand(digest, wave string) string {

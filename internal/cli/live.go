@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -89,17 +90,26 @@ func (l *live) draw() {
 	fmt.Fprint(l.screen.out, b.String())
 }
 
-// latest gives the last n events. What broke stays on the screen, up to a half of it, however much happens after.
+// latest gives the last n events. What broke, and then what needs attention, stays on the screen, up to a half of it, however
+// much happens after.
 func latest(events []courseEvent, n int) []courseEvent {
-	from := max(0, len(events)-n)
-	var kept []courseEvent
-	for _, e := range events[:from] {
-		if e.mood == moodBad || e.mood == moodWarn {
-			kept = append(kept, e)
+	chosen := map[int]bool{}
+	choose := func(most int, want func(courseEvent) bool) {
+		for i := len(events) - 1; i >= 0 && len(chosen) < most; i-- {
+			if want(events[i]) {
+				chosen[i] = true
+			}
 		}
 	}
-	kept = kept[max(0, len(kept)-n/2):]
-	return append(kept, events[min(len(events), from+len(kept)):]...)
+	for _, m := range []mood{moodBad, moodWarn} {
+		choose(max(1, n/2), func(e courseEvent) bool { return e.mood == m })
+	}
+	choose(n, func(courseEvent) bool { return true })
+	out := make([]courseEvent, 0, len(chosen))
+	for _, i := range slices.Sorted(maps.Keys(chosen)) {
+		out = append(out, events[i])
+	}
+	return out
 }
 
 func (l *live) size() (width, height int) {
@@ -131,7 +141,7 @@ func (l *live) picture(width, height int) []string {
 		lines = append(append(lines, ""), stacks...)
 	}
 	lines = append(lines, "")
-	for _, e := range latest(c.events, max(1, min(events, height-len(lines)))) {
+	for _, e := range latest(c.events, max(1, height-len(lines))) {
 		lines = append(lines, l.event(e, width))
 	}
 	return lines[:min(len(lines), height)]
@@ -147,6 +157,9 @@ func (l *live) head(width int) string {
 		if real := l.course.wall().Sub(l.began); d > 3*real {
 			right += " in " + brief(real)
 		}
+	}
+	if text.StringWidthWithoutEscSequences(left)+len(right)+4 > width {
+		right = now.UTC().Format("15:04 UTC")
 	}
 	gap := max(2, width-2-text.StringWidthWithoutEscSequences(left)-text.StringWidthWithoutEscSequences(right))
 	return left + strings.Repeat(" ", gap) + sc.paint(dim, right)
@@ -241,7 +254,7 @@ func (l *live) wave(w waveView, width int) string {
 		colour = green
 	}
 	line := fmt.Sprintf("  %d %s %s %s/%s changes  %d/%d stacks", w.index+1, name,
-		sc.paint(colour, bar(min(20, max(6, width-70)), w.made, w.changes)),
+		sc.paint(colour, bar(min(20, max(6, width-86)), w.made, w.changes)),
 		text.AlignRight.Apply(count(w.made), 5), text.AlignLeft.Apply(count(w.changes), 5), w.done, w.total)
 	part := func(n int, words string, st style) {
 		if n > 0 {
@@ -253,17 +266,16 @@ func (l *live) wave(w waveView, width int) string {
 	part(w.writing, "writing", cyan)
 	part(w.baking, "baking", dim)
 	part(w.checking, "checking", dim)
+	if w.waiting == w.total {
+		if wave.Approval && l.course.approved[wave.Name] == "" {
+			line += " " + sc.paint(yellow, "· asks for approval")
+		}
+		if o, ok := l.course.waveOpening(w.index, l.course.now()); ok && !o.Open {
+			line += " " + sc.paint(yellow, "· "+openingWords(o, l.course.now()))
+		}
+	}
 	if w.rings > 1 && w.ring >= 0 {
 		line += sc.paint(dim, fmt.Sprintf(" · ring %d of %d", w.ring+1, w.rings))
-	}
-	if w.waiting < w.total {
-		return line
-	}
-	if wave.Approval && l.course.approved[wave.Name] == "" {
-		line += " " + sc.paint(yellow, "· asks for approval")
-	}
-	if o, ok := l.course.waveOpening(w.index, l.course.now()); ok && !o.Open {
-		line += " " + sc.paint(yellow, "· "+openingWords(o, l.course.now()))
 	}
 	return line
 }
@@ -326,13 +338,11 @@ func (l *live) notes(width, most int) []string {
 		}
 	}
 	if c.stop != "" {
-		add("■", red+bold, stoppedText(c.stop), "")
+		words, command := splitCommand(stoppedText(c.stop))
+		add("■", red+bold, words, command)
 	}
 	if c.held != "" {
-		words, command, _ := strings.Cut(c.held, ": imdsctl ")
-		if command != "" {
-			command = "imdsctl " + command
-		}
+		words, command := splitCommand(c.held)
 		add("‖", yellow+bold, words, command)
 	}
 	if c.status == rollout.Paused || c.status == rollout.RollbackPaused {
@@ -394,55 +404,57 @@ func (l *live) active(width, most int) []string {
 }
 
 // stack is a line about a stack under way: where it is, the step with what is made of it, what goes on, what the gates say.
+// A narrow screen leaves out the region and the bar first.
 func (l *live) stack(v *stackView, width int) string {
 	sc, now := l.screen, l.course.now()
 	fit := func(s string, n int) string { return text.Pad(text.Snip(s, n, "…"), n, ' ') }
-	lead := "  " + fit(v.title(), 18) + " "
-	if width >= 120 {
-		lead += sc.paint(dim, fit(l.account(v), 17)) + " "
+	lead := "  " + fit(v.title(), 16) + " "
+	if width >= 140 {
+		lead = "  " + fit(v.title(), 24) + " " + sc.paint(dim, fit(l.account(v), 18)) + " "
+	} else if width >= 60 {
+		lead += sc.paint(dim, fit(l.account(v), 13)) + " "
 	}
-	if width >= 80 {
+	if width >= 120 {
 		lead += sc.paint(dim, fit(string(v.Place.Region), 14)) + " "
 	}
 	of, made := 0, 0
 	if v.state.Step < len(v.Steps) {
 		of, made = v.Steps[v.state.Step].Changes, v.bySteps[v.state.Step]
 	}
-	step := fit(fmt.Sprintf("%s %d/%d", v.stepName(v.state.Step), made, of), 15) + " "
-	o := l.course.opening(v, now)
+	lead += fmt.Sprintf("%s %d/%d, ", v.stepName(v.state.Step), made, of)
+	drawn := func(colour style, done, total int) string {
+		if width < 140 {
+			return ""
+		}
+		return sc.paint(colour, bar(8, done, total)) + " "
+	}
+	if o := l.course.opening(v, now); !o.Open {
+		if why := l.course.stackAwaits(v, now); len(why) > 0 {
+			return lead + sc.paint(yellow, openingWords(o, now))
+		}
+	}
 	switch v.state.Phase {
 	case rollout.StackChecking:
-		if v.gate != nil && v.gate.Pass && !o.Open {
-			return lead + step + sc.paint(yellow, openingWords(o, now))
-		}
 		if v.gate != nil && !v.gate.Pass {
-			return lead + step + sc.paint(yellow, "held back, "+roughly(v.state.Due.Sub(now))+" more: ") + l.gates(v)
+			return lead + sc.paint(yellow, "held back, "+roughly(v.state.Due.Sub(now))+" more, ") + l.gates(v)
 		}
-		return lead + step + "checking, " + l.gates(v)
+		return lead + "checking, " + l.gates(v)
 	case rollout.StackBaking:
-		bake := v.Steps[v.state.Step].Bake
-		left := v.state.Due.Sub(now)
-		words := "baking, " + brief(max(0, left)) + " left"
-		if left <= 0 && !o.Open {
-			words = sc.paint(yellow, openingWords(o, now))
-		}
-		return lead + step + sc.paint(blue, bar(8, int(bake-max(left, 0)), int(bake))) + " " + words + ", " + l.gates(v)
+		bake, left := v.Steps[v.state.Step].Bake, max(0, v.state.Due.Sub(now))
+		return lead + drawn(blue, int(bake-left), int(bake)) + "baking, " + roughly(left) + " left, " + l.gates(v)
 	case rollout.StackApplying:
 		words := "writing"
-		if !o.Open {
-			words = sc.paint(yellow, openingWords(o, now))
-		} else if len(v.asked) > 0 && len(l.course.open(v)) > 0 {
+		if len(v.asked) > 0 && len(l.course.open(v)) > 0 {
 			words = sc.paint(yellow, "waits for a person")
 		}
-		line := lead + step + sc.paint(cyan, bar(8, made, of)) + " " + words
 		if v.gate != nil {
-			line += ", " + l.gates(v)
+			words += ", " + l.gates(v)
 		}
-		return line
+		return lead + drawn(cyan, made, of) + words
 	case rollout.StackReverting:
 		return lead + sc.paint(yellow+bold, "rolling back everything")
 	default:
-		return lead + sc.paint(yellow+bold, "rolling back "+v.stepName(v.state.Step))
+		return lead + sc.paint(yellow+bold, "rolling back")
 	}
 }
 

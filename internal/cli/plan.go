@@ -139,6 +139,7 @@ type waveJSON struct {
 	plan.Wave
 	Stacks  int    `json:"stacks"`
 	Changes int    `json:"changes"`
+	Rings   []int  `json:"stacks_by_ring"`
 	Bake    string `json:"longest_bake"`
 }
 
@@ -148,7 +149,7 @@ func planDocument(p *plan.Plan, path string) planJSON {
 		Summary: p.Header.Summary, Waves: []waveJSON{}, Rules: p.Header.Rules,
 	}
 	for i, w := range wavesOf(p) {
-		d.Waves = append(d.Waves, waveJSON{p.Header.Waves[i], w.stacks, w.changes, w.bake.String()})
+		d.Waves = append(d.Waves, waveJSON{p.Header.Waves[i], w.stacks, w.changes, append([]int{}, w.rings...), w.bake.String()})
 	}
 	return d
 }
@@ -156,6 +157,7 @@ func planDocument(p *plan.Plan, path string) planJSON {
 // waveFacts sums up one wave.
 type waveFacts struct {
 	stacks, changes, accounts int
+	rings                     []int         // stacks by ring
 	bake                      time.Duration // of the stack that bakes longest
 }
 
@@ -167,6 +169,10 @@ func wavesOf(p *plan.Plan) []waveFacts {
 	for _, st := range p.Stacks {
 		w := &out[st.Wave]
 		w.stacks++
+		for len(w.rings) <= st.Ring {
+			w.rings = append(w.rings, 0)
+		}
+		w.rings[st.Ring]++
 		var bake time.Duration
 		for _, step := range st.Steps {
 			w.changes += step.Changes
@@ -183,11 +189,16 @@ func (s *session) showPlan(p *plan.Plan) {
 	if len(p.Changes) == 0 {
 		fmt.Fprintln(s.env.Out, "Nothing to change: no resource is ready that is not done already.")
 	} else {
-		fmt.Fprintf(s.env.Out, "%s in %s and %s, from a scan of %s.\n\n", s.out.paint(bold, plural(len(p.Changes), "change")),
+		what := s.out.paint(bold, plural(sum.Changes, "change"))
+		if sum.FollowUps > 0 {
+			what += " and " + s.out.paint(bold, plural(sum.FollowUps, "follow-up"))
+		}
+		fmt.Fprintf(s.env.Out, "%s in %s and %s, from a scan of %s.\n\n", what,
 			plural(len(p.Stacks), "stack"), plural(wavesInUse(p), "wave"), p.Header.Taken.UTC().Format("2006-01-02 15:04 UTC"))
 		s.showWaves(p)
 		fmt.Fprintln(s.env.Out)
 		s.showChangeKinds(p)
+		s.showDelivery(p)
 	}
 	left := []string{}
 	for _, v := range []assess.Status{assess.Blocked, assess.Unknown, assess.Exempt, assess.Done} {
@@ -214,13 +225,20 @@ func wavesInUse(p *plan.Plan) int {
 func (s *session) showWaves(p *plan.Plan) {
 	var rows [][]string
 	for i, w := range wavesOf(p) {
-		approval := ""
+		var notes []string
+		if len(w.rings) > 1 {
+			sizes := make([]string, len(w.rings))
+			for i, n := range w.rings {
+				sizes[i] = count(n)
+			}
+			notes = append(notes, "in rings of "+strings.Join(sizes, ", "))
+		}
 		if p.Header.Waves[i].Approval {
-			approval = s.out.paint(yellow, "asks before it starts")
+			notes = append(notes, s.out.paint(yellow, "asks for approval"))
 		}
 		rows = append(rows, []string{
 			fmt.Sprint(i + 1), p.Header.Waves[i].Name, some(w.accounts), some(w.stacks), some(w.changes), brief(w.bake),
-			approval,
+			strings.Join(notes, "; "),
 		})
 	}
 	fmt.Fprint(s.env.Out, s.out.table([]column{

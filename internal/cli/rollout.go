@@ -3,316 +3,241 @@ package cli
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/imdsctl/imdsctl/internal/app"
+	"github.com/imdsctl/imdsctl/internal/plan"
 	"github.com/imdsctl/imdsctl/internal/rollout"
 )
 
 func (s *session) rolloutCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "rollout", Short: "Approve plans; list, show, pause, resume and roll back rollouts", GroupID: groupDo,
+		Use: "rollout", Short: "Approve, list, show, pause, resume, roll back, stop and verify rollouts", GroupID: groupDo,
 		Long: `Controls rollouts from any terminal, also while another one runs them. A rollout is named by its id or
 by the first characters of its plan's digest.`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(s.approveCommand(), s.listCommand(), s.rolloutShowCommand(), s.pauseCommand(), s.resumeCommand(),
-		s.rollbackCommand())
+		s.rollbackCommand(), s.stopCommand(), s.allowCommand(), s.doneCommand(), s.verifyCommand(), s.exportCommand())
 	return cmd
 }
 
-// control makes a subcommand that names one rollout and may give a reason.
-func (s *session) control(use, short, long string,
-	run func(context.Context, *app.App, string, string) error) *cobra.Command {
-	var reason string
-	cmd := &cobra.Command{
-		Use: use, Short: short, Long: long, Args: cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			return s.with(cmd.Context(), func(ctx context.Context, a *app.App) error { return run(ctx, a, args[0], reason) })
-		},
-	}
-	cmd.Flags().StringVar(&reason, "reason", "", "why, for the journal")
-	return cmd
+func reasonFlag(cmd *cobra.Command, reason *string) {
+	cmd.Flags().StringVar(reason, "reason", "", "why, for the journal")
 }
 
 func (s *session) approveCommand() *cobra.Command {
-	return s.control("approve DIGEST", "Approve the plan of a digest, as the user of this machine",
-		"Records that you approve exactly the plan of this digest. Its first 8 characters or more will do.",
-		func(ctx context.Context, a *app.App, digest, reason string) error {
-			approval, err := a.Approve(ctx, digest, reason)
-			if err != nil {
-				return err
-			}
-			fmt.Fprintf(s.env.Out, "Plan %s approved by %s.\n", s.out.paint(bold, short(approval.Digest)), approval.Actor)
-			return nil
-		})
-}
-
-func (s *session) pauseCommand() *cobra.Command {
-	return s.control("pause ROLLOUT", "Let no further change start",
-		"What is under way goes to its end; nothing else starts until `imdsctl rollout resume`.",
-		func(ctx context.Context, a *app.App, id, reason string) error {
-			if err := a.PauseRollout(ctx, id, reason); err != nil {
-				return err
-			}
-			fmt.Fprintln(s.env.Out, "Paused: no further change starts.")
-			return nil
-		})
-}
-
-func (s *session) listCommand() *cobra.Command {
-	return &cobra.Command{
-		Use: "list", Short: "List the rollouts, the latest first", Args: cobra.NoArgs, Annotations: formats("table json csv"),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			return s.with(cmd.Context(), s.listRollouts)
-		},
-	}
-}
-
-func (s *session) listRollouts(ctx context.Context, a *app.App) error {
-	list, err := a.Rollouts(ctx)
-	if err != nil {
-		return err
-	}
-	switch s.format {
-	case "json":
-		l := newList(s.env.Out, "rollouts")
-		for _, r := range list {
-			if err := l.add(r); err != nil {
-				return err
-			}
-		}
-		return l.end()
-	case "csv":
-		return writeCSV(s.env.Out, []string{"id", "digest", "status", "created", "updated", "approved_by", "reason"},
-			func(yield func([]string, error) bool) {
-				for _, r := range list {
-					row := []string{
-						r.ID, r.Digest, string(r.Status), r.Created.Format(time.RFC3339), r.Updated.Format(time.RFC3339), r.Approved,
-						r.Reason,
-					}
-					if !yield(row, nil) {
-						return
-					}
-				}
-			})
-	}
-	if len(list) == 0 {
-		fmt.Fprintln(s.env.Out, "There are no rollouts. `imdsctl plan` makes a plan, `imdsctl apply` carries it out.")
-		return nil
-	}
-	s.showRollouts(list)
-	return nil
-}
-
-func (s *session) showRollouts(list []app.RolloutInfo) {
-	var rows [][]string
-	for _, r := range list {
-		total, made := 0, r.Changes[app.ChangeVerified]
-		for _, n := range r.Changes {
-			total += n
-		}
-		failed := r.Stacks[rollout.StackFailed] + r.Stacks[rollout.StackStuck]
-		trouble := some(failed)
-		if failed > 0 {
-			trouble = s.out.paint(red, trouble)
-		}
-		rows = append(rows, []string{
-			short(r.Digest), s.statusWord(r.Status), count(made) + "/" + count(total), trouble,
-			r.Updated.UTC().Format("2006-01-02 15:04"), r.Approved, oneLine(r.Reason),
-		})
-	}
-	fmt.Fprint(s.env.Out, s.out.table([]column{
-		{title: "ROLLOUT"}, {title: "STATUS"}, {title: "CHANGES", right: true}, {title: "FAILED",
-			right: true}, {title: "UPDATED"},
-		{title: "APPROVED BY", flexible: true, floor: 11}, {title: "REASON", flexible: true, floor: 12},
-	}, rows))
-}
-
-func (s *session) rolloutShowCommand() *cobra.Command {
-	var events int
+	var wave, reason string
 	cmd := &cobra.Command{
-		Use: "show ROLLOUT", Short: "Show where a rollout stands, stack by stack, and its latest events",
-		Args:        cobra.ExactArgs(1),
-		Annotations: formats("table json"),
+		Use: "approve DIGEST|ROLLOUT", Short: "Approve a plan, or with --wave a wave that asks for it", Args: cobra.ExactArgs(1),
+		Long: `Records that you, the user of this machine, approve exactly the plan of this digest. Its first 12 characters
+or more will do. With --wave it is a wave of a rollout that has begun: waves that ask for approval stay closed
+until somebody gives it, and may be approved before their turn has come.`,
+		Example: `  imdsctl rollout approve 3f9a2c1b7e55 --reason "change 4711"
+  imdsctl rollout approve 3f9a2c1b7e55 --wave production`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return s.with(cmd.Context(), func(ctx context.Context,
-				a *app.App) error {
-				return s.showRollout(ctx, a, args[0], events)
+			return s.with(cmd.Context(), func(ctx context.Context, a *app.App) error {
+				if wave != "" {
+					return s.approveWave(ctx, a, args[0], wave, reason)
+				}
+				return s.approvePlan(ctx, a, args[0], reason)
 			})
 		},
 	}
-	cmd.Flags().IntVar(&events, "events", 20, "how many of the latest events")
+	reasonFlag(cmd, &reason)
+	cmd.Flags().StringVar(&wave, "wave", "", "approve the wave of this `name`")
 	return cmd
 }
 
-type rolloutJSON struct {
-	Format    int                `json:"imdsctl_rollout"`
-	ID        string             `json:"id"`
-	Digest    string             `json:"digest"`
-	Status    rollout.Status     `json:"status"`
-	Reason    string             `json:"reason,omitempty"`
-	Created   time.Time          `json:"created"`
-	Updated   time.Time          `json:"updated"`
-	Changes   countsJSON         `json:"changes"`
-	Stacks    []stackJSON        `json:"stacks"`
-	Approvals []app.Approval     `json:"approvals"`
-	Events    []app.JournalEvent `json:"events"`
-}
-
-func (s *session) showRollout(ctx context.Context, a *app.App, id string, events int) error {
-	v, err := a.Rollout(ctx, id)
+func (s *session) approvePlan(ctx context.Context, a *app.App, name, reason string) error {
+	if strings.HasPrefix(name, "r-") {
+		view, err := a.Standing(ctx, name)
+		if err != nil {
+			return err
+		}
+		name = view.Record.Digest
+	}
+	approval, err := a.Approve(ctx, name, reason)
 	if err != nil {
 		return err
 	}
-	latest := v.Events[max(0, len(v.Events)-max(0, events)):]
-	if s.format == "json" {
-		return writeJSON(s.env.Out, rolloutJSON{
-			jsonVersion, v.Record.ID, v.Record.Digest, v.Record.Status, v.Record.Reason, v.Record.Created, v.Record.Updated,
-			countsDocument(v.Counts), stacksDocument(v.Plan, v.Record), append([]app.Approval{}, v.Approvals...),
-			append([]app.JournalEvent{}, latest...),
-		})
-	}
-	fmt.Fprintf(s.env.Out, "Rollout %s is %s: %s.\n", s.out.paint(bold, short(v.Record.Digest)),
-		s.statusWord(v.Record.Status),
-		countsText(v.Counts))
-	if v.Record.Reason != "" {
-		fmt.Fprintln(s.env.Out, s.out.wrap("  "+oneLine(v.Record.Reason), "  "))
-	}
-	for _, ap := range v.Approvals {
-		line := fmt.Sprintf("  approved by %s, %s", ap.Actor, ap.At.UTC().Format("2006-01-02 15:04 UTC"))
-		if ap.Reason != "" {
-			line += ": " + ap.Reason
+	fmt.Fprintf(s.env.Out, "Plan %s approved by %s.\n", s.out.paint(bold, short(approval.Digest)), approval.Actor)
+	if view, err := a.Standing(ctx, approval.Digest); err == nil { // it has begun
+		for _, w := range view.Plan.Header.Waves {
+			if w.Approval && view.Record.Waves[w.Name] == "" {
+				s.hint("Wave %q asks for an approval of its own: `%s`.", w.Name, approveCommand(approval.Digest, w.Name))
+			}
 		}
-		fmt.Fprintln(s.env.Out, s.out.wrap(line, "    "))
-	}
-	fmt.Fprintln(s.env.Out)
-	s.showStackStates(v)
-	if len(latest) > 0 {
-		fmt.Fprintln(s.env.Out)
-		s.showEvents(v, latest)
 	}
 	return nil
 }
 
-func (s *session) showStackStates(v *app.RolloutView) {
-	var rows [][]string
-	for _, st := range v.Plan.Stacks {
-		state := v.Record.Stacks[st.ID]
-		step := ""
-		if state.Step < len(st.Steps) && state.Phase.Active() {
-			step = st.Steps[state.Step].Name
-		}
-		if !state.Due.IsZero() && state.Phase == rollout.StackBaking {
-			step += " until " + state.Due.UTC().Format("Jan _2 15:04")
-		}
-		rows = append(rows, []string{
-			fmt.Sprint(st.Wave + 1), st.ID, st.Name, string(st.Place.Account), string(st.Place.Region), s.phase(state.Phase),
-			step,
-			oneLine(state.Reason),
-		})
+func (s *session) approveWave(ctx context.Context, a *app.App, name, wave, reason string) error {
+	view, err := a.Standing(ctx, name)
+	if err != nil {
+		return err
 	}
-	fmt.Fprint(s.env.Out, s.out.table([]column{
-		{title: "WAVE", right: true}, {title: "STACK", flexible: true, floor: 14}, {title: "NAME", flexible: true,
-			floor: 14}, {title: "ACCOUNT"},
-		{title: "REGION"}, {title: "PHASE"}, {title: "STEP", flexible: true, floor: 6}, {title: "WHY", flexible: true,
-			floor: 8},
-	}, rows))
+	if who := view.Record.Waves[wave]; who != "" {
+		fmt.Fprintf(s.env.Out, "Wave %q was approved before, by %s.\n", wave, oneLine(who))
+		return nil
+	}
+	if err := a.ApproveWave(ctx, view.Record.ID, wave, reason); err != nil {
+		return err
+	}
+	fmt.Fprintf(s.env.Out, "Wave %q of rollout %s approved by %s.\n", wave, s.out.paint(bold, short(view.Record.Digest)), a.Actor())
+	if i := slices.IndexFunc(view.Plan.Header.Waves, func(w plan.Wave) bool { return w.Name == wave }); i >= 0 &&
+		!view.Plan.Header.Waves[i].Approval {
+		s.hint("It did not ask for it: it starts when the waves before it have ended.")
+	}
+	return nil
 }
 
-func (s *session) phase(p rollout.StackPhase) string {
-	switch p {
-	case rollout.StackDone:
-		return s.out.paint(green, string(p))
-	case rollout.StackFailed, rollout.StackStuck:
-		return s.out.paint(red, string(p))
-	case rollout.StackWaiting:
-		return s.out.paint(dim, string(p))
-	case rollout.StackSkipped, rollout.StackRolledBack, rollout.StackReverting, rollout.StackRevertingStep:
-		return s.out.paint(yellow, string(p))
+func (s *session) pauseCommand() *cobra.Command {
+	var reason string
+	var all bool
+	cmd := &cobra.Command{
+		Use: "pause ROLLOUT", Short: "Let no further change start", Args: oneOrAll(&all),
+		Long: `What is under way goes to its end; nothing else starts until ` + "`imdsctl rollout resume`" + `. With --all every
+rollout is paused that has not ended. To stop all at once, rollbacks and later rollouts included, see
+` + "`imdsctl rollout stop`.",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return s.with(cmd.Context(), func(ctx context.Context, a *app.App) error {
+				if all {
+					ids, err := a.PauseAll(ctx, reason)
+					s.each("Paused", ids)
+					return err
+				}
+				if err := a.PauseRollout(ctx, args[0], reason); err != nil {
+					return err
+				}
+				fmt.Fprintln(s.env.Out, "Paused: no further change starts.")
+				return nil
+			})
+		},
 	}
-	return s.out.paint(cyan, string(p))
+	reasonFlag(cmd, &reason)
+	cmd.Flags().BoolVar(&all, "all", false, "every rollout that has not ended")
+	return cmd
 }
 
-func (s *session) showEvents(v *app.RolloutView, events []app.JournalEvent) {
-	names := map[string]string{}
-	for _, st := range v.Plan.Stacks {
-		names[st.ID] = st.Name
-	}
-	var rows [][]string
-	for _, e := range events {
-		what := strings.TrimSpace(names[e.Stack] + " " + e.Change)
-		detail := e.Reason
-		if detail == "" {
-			detail = e.Detail["reason"]
+// oneOrAll takes one rollout, or none with --all.
+func oneOrAll(all *bool) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if *all {
+			return cobra.NoArgs(cmd, args)
 		}
-		rows = append(rows, []string{s.out.paint(dim, e.At.UTC().Format("Jan _2 15:04:05")), e.Name, what, e.Actor,
-			oneLine(detail)})
+		return cobra.ExactArgs(1)(cmd, args)
 	}
-	fmt.Fprint(s.env.Out, s.out.table([]column{
-		{title: "AT"}, {title: "EVENT"}, {title: "WHAT", flexible: true, floor: 12}, {title: "WHO", flexible: true, floor: 6},
-		{title: "WHY", flexible: true, floor: 12},
-	}, rows))
+}
+
+// each says what was done to which rollouts.
+func (s *session) each(did string, ids []string) {
+	for _, id := range ids {
+		fmt.Fprintf(s.env.Out, "%s %s.\n", did, id)
+	}
+	if len(ids) == 0 {
+		fmt.Fprintln(s.env.Out, "There was nothing to do: see `imdsctl rollout list`.")
+	}
 }
 
 func (s *session) resumeCommand() *cobra.Command {
 	var o runOptions
+	var all bool
 	cmd := &cobra.Command{
-		Use: "resume ROLLOUT", Short: "Let a paused or halted rollout go on, and carry it on here", Args: cobra.ExactArgs(1),
-		Long: `Takes back a pause or a halt. If no other process works on the rollout, it is carried on in this
-terminal; with --no-run it is only allowed to go on.`,
+		Use: "resume ROLLOUT", Short: "Let a paused or halted rollout go on, and carry it on here", Args: oneOrAll(&all),
+		Long: `Takes back a pause or a halt; where there is none, as after an interrupt, the rollout is only carried on. If no
+other process works on the rollout, that is done in this terminal; with --no-run it is only allowed to go on.
+With --all every paused rollout may go on, and none is carried on here; those that have halted are resumed by
+name.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return s.with(cmd.Context(), func(ctx context.Context, a *app.App) error {
-				if err := a.ResumeRollout(ctx, args[0], o.reason); err != nil {
+				if all {
+					ids, err := a.ResumeAll(ctx, o.reason)
+					s.each("Resumed", ids)
 					return err
 				}
-				fmt.Fprintln(s.env.Out, "Resumed.")
-				return s.carryOn(ctx, a, args[0], o)
+				return s.resume(ctx, a, args[0], o)
 			})
 		},
 	}
 	o.flags(cmd)
+	cmd.Flags().BoolVar(&all, "all", false, "every paused rollout")
 	return cmd
+}
+
+// resume takes back what holds a rollout; where nothing does, as after an interrupt, it is only carried on.
+func (s *session) resume(ctx context.Context, a *app.App, id string, o runOptions) error {
+	view, err := a.Standing(ctx, id)
+	if err != nil {
+		return err
+	}
+	switch view.Record.Status {
+	case rollout.Running, rollout.Halting, rollout.RollingBack:
+		if !o.noRun {
+			fmt.Fprintf(s.env.Out, "It is %s, nothing has to be taken back.\n", view.Record.Status)
+			return s.carryOn(ctx, a, id, o)
+		}
+	}
+	if err := a.ResumeRollout(ctx, id, o.reason); err != nil {
+		return err
+	}
+	fmt.Fprintln(s.env.Out, "Resumed.")
+	return s.carryOn(ctx, a, id, o)
 }
 
 func (s *session) rollbackCommand() *cobra.Command {
 	var o runOptions
-	var stacks []string
+	var stacks, waves []string
 	cmd := &cobra.Command{
-		Use: "rollback ROLLOUT", Short: "Put back what a rollout changed, whole or by stack", Args: cobra.ExactArgs(1),
-		Long: `Puts every change of the rollout, or of the named stacks, back to what was found, field by field. A
-resource that someone else has changed since is left alone and reported. With a stack go those that came after it: the
-account's default of its region, which was written because everything that launches by it was ready. If no other
-process works on the rollout, it is done in this terminal; with --no-run it is only asked for.`,
-		Example: `  imdsctl rollout rollback 3f9a2c1b --stack s-0a1b2c3d4e5f --reason "the batch jobs fail"`,
+		Use: "rollback ROLLOUT", Short: "Put back what a rollout changed, whole, by wave or by stack", Args: cobra.ExactArgs(1),
+		Long: `Puts every change of the rollout, or of the named waves or stacks, back to what was found, field by field. A
+resource that someone else has changed since is left alone and reported. Follow-ups, such as restarts, are not
+put back. With a stack go those that came after it: the account's default of its region, which was written
+because everything that launches by it was ready. If no other process works on the rollout, it is done in this
+terminal; with --no-run it is only asked for. Windows and freezes do not hold a rollback up.`,
+		Example: `  imdsctl rollout rollback 3f9a2c1b --stack s-0a1b2c3d4e5f --reason "the batch jobs fail"
+  imdsctl rollout rollback 3f9a2c1b --wave production`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return s.with(cmd.Context(), func(ctx context.Context, a *app.App) error {
-				if err := a.RollbackRollout(ctx, args[0], stacks, o.reason); err != nil {
+				var ids []string
+				if len(stacks)+len(waves) > 0 {
+					var err error
+					if ids, err = a.FindStacks(ctx, args[0], stacks, waves); err != nil {
+						return err
+					}
+				}
+				if err := a.RollbackRollout(ctx, args[0], ids, o.reason); err != nil {
 					return err
 				}
-				fmt.Fprintln(s.env.Out, "Rollback asked for.")
+				what := "of everything"
+				if len(ids) > 0 {
+					what = "of " + plural(len(ids), "stack")
+				}
+				fmt.Fprintf(s.env.Out, "Rollback asked for, %s.\n", what)
 				return s.carryOn(ctx, a, args[0], o)
 			})
 		},
 	}
 	o.flags(cmd)
-	cmd.Flags().StringSliceVar(&stacks, "stack", nil, "only these stacks, by `id`")
+	cmd.Flags().StringSliceVar(&stacks, "stack", nil, "only these stacks, by `id` or name")
+	cmd.Flags().StringSliceVar(&waves, "wave", nil, "only the stacks of these waves, by `name`")
 	return cmd
 }
 
 // runOptions are those of commands that carry a rollout on.
 type runOptions struct {
-	reason        string
-	noRun, noLive bool
+	viewOptions
+	reason string
+	noRun  bool
 }
 
 func (o *runOptions) flags(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&o.reason, "reason", "", "why, for the journal")
+	reasonFlag(cmd, &o.reason)
 	cmd.Flags().BoolVar(&o.noRun, "no-run", false, "leave the work to the process that runs the rollout")
-	cmd.Flags().BoolVar(&o.noLive, "no-live", false, "one line an event instead of a live picture")
+	o.viewOptions.flags(cmd.Flags())
 }
 
 // carryOn runs a rollout that is recorded, in the foreground.
@@ -320,14 +245,14 @@ func (s *session) carryOn(ctx context.Context, a *app.App, id string, o runOptio
 	if o.noRun {
 		return nil
 	}
-	view, err := a.Rollout(ctx, id)
+	view, err := a.Standing(ctx, id)
 	if err != nil {
 		return err
 	}
 	c := newCourse(view.Plan, s.now)
 	c.restore(view.Record)
-	stop := s.follow(ctx, a, c, o.noLive)
-	result, err := a.ResumeRun(ctx, view.Record.ID, app.ApplyOptions{Reason: o.reason, Progress: c.observe})
-	stop()
-	return s.applied(ctx, result, err, "imdsctl rollout resume "+short(view.Record.Digest))
+	again := "imdsctl rollout resume " + short(view.Record.Digest)
+	return s.run(ctx, a, c, o.viewOptions, again, func(ctx context.Context) (*app.ApplyResult, error) {
+		return a.ResumeRun(ctx, view.Record.ID, app.ApplyOptions{Reason: o.reason, Progress: c.observe})
+	})
 }

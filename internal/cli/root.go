@@ -73,7 +73,7 @@ Exit codes: 0 done, 1 failed, 2 used wrongly, 3 finished but something needs att
 	root.SetCompletionCommandGroupID(groupSetup)
 	f := root.PersistentFlags()
 	f.StringVar(&s.config, "config", "imdsctl.yaml", "configuration `file`, if there is one")
-	f.StringVar(&s.db, "db", "imdsctl.db", "database `file`, or the postgres:// address of one that several processes share")
+	f.StringVar(&s.db, "db", "imdsctl.db", "database `file`, or a postgres:// address")
 	f.StringVar(&s.format, "format", "table", "`table`, json, csv, or what the command offers")
 	f.StringVar(&s.logLevel, "log-level", "error", "`debug`, info, warn or error")
 	f.BoolVarP(&s.quiet, "quiet", "q", false, "no progress and no hints")

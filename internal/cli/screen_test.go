@@ -111,37 +111,6 @@ func testPlan() *plan.Plan {
 	return p
 }
 
-// Whatever happens to a rollout, the live picture fits the terminal, and what broke stays on it.
-func TestPictureFitsAndKeepsWhatBroke(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		p := testPlan()
-		now := time.Date(2026, 3, 9, 8, 0, 0, 0, time.UTC)
-		c := newCourse(p, func() time.Time { return now })
-		st := p.Stacks[0]
-		c.observe(app.Progress{At: now, Status: rollout.Running, Stack: st.ID, Event: string(rollout.StackGateFailed),
-			Reason: "status checks fail",
-			State:  rollout.Stack{Phase: rollout.StackRevertingStep}})
-		for range rapid.IntRange(0, 80).Draw(t, "events") {
-			st := rapid.SampledFrom(p.Stacks[1:]).Draw(t, "stack")
-			now = now.Add(time.Minute)
-			c.observe(app.Progress{At: now, Status: rollout.Running, Stack: st.ID,
-				Event: string(rapid.SampledFrom([]rollout.StackEvent{rollout.StackStart, rollout.StackStepWritten,
-					rollout.StackStepPassed, rollout.StackPassed}).Draw(t, "event")),
-				State: rollout.Stack{Phase: rapid.SampledFrom(rollout.StackPhases()).Draw(t, "phase"),
-					Step: rapid.IntRange(0, 1).Draw(t, "step"), Due: now.Add(time.Hour)}})
-		}
-		width, height := rapid.IntRange(60, 200).Draw(t, "width"), rapid.IntRange(16, 60).Draw(t, "height")
-		l := &live{ctx: context.Background(), screen: &screen{colour: true}, course: c, began: time.Now()}
-		lines := l.picture(width, height)
-		if len(lines) > height {
-			t.Fatalf("%d lines on %d", len(lines), height)
-		}
-		if !strings.Contains(strings.Join(lines, "\n"), "canary broke") {
-			t.Fatalf("what broke is gone:\n%s", strings.Join(lines, "\n"))
-		}
-	})
-}
-
 func TestCourseCountsChangesOnce(t *testing.T) {
 	p := testPlan()
 	c := newCourse(p, func() time.Time { return time.Time{} })

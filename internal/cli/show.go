@@ -4,7 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
-	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -90,6 +90,7 @@ func (s *session) show(p *plan.Plan, stack string, all bool) error {
 		p.Header.Created.UTC().Format("2006-01-02 15:04 UTC"), p.Header.Tool)
 	s.showPlan(p)
 	if len(p.Stacks) > 0 {
+		s.showRules(p)
 		fmt.Fprintln(s.env.Out)
 		s.showStacks(p)
 	}
@@ -101,32 +102,65 @@ func (s *session) show(p *plan.Plan, stack string, all bool) error {
 func (s *session) showStacks(p *plan.Plan) {
 	stacks := slices.Clone(p.Stacks)
 	slices.SortStableFunc(stacks, func(a, b plan.Stack) int { return cmp.Compare(a.Wave, b.Wave) })
+	now := s.now()
 	var rows [][]string
-	for _, st := range stacks {
-		changes := 0
-		var steps []string
+	for i := range stacks {
+		st := &stacks[i]
+		changes, bake := 0, time.Duration(0)
 		for _, step := range st.Steps {
-			changes += step.Changes
-			steps = append(steps, fmt.Sprintf("%s %d", step.Name, step.Changes))
+			changes, bake = changes+step.Changes, bake+step.Bake
 		}
-		rows = append(rows, []string{
-			fmt.Sprint(st.Wave + 1), st.ID, st.Name, string(st.Place.Account), string(st.Place.Region), count(changes),
-			strings.Join(steps, ", "),
-		})
+		rows = append(rows, []string{turnOf(st), st.ID, st.Name, string(st.Place.Account), string(st.Place.Region), stepWords(st),
+			brief(bake), count(changes), s.startWords(p, st, now)})
 	}
-	fmt.Fprint(s.env.Out, s.out.table([]column{
-		{title: "WAVE", right: true}, {title: "STACK"}, {title: "NAME", flexible: true, floor: 14}, {title: "ACCOUNT"},
-		{title: "REGION"}, {title: "CHANGES", right: true}, {title: "STEPS", flexible: true, floor: 12},
-	}, rows))
+	columns := []column{
+		{title: "WAVE"}, {title: "STACK"}, {title: "NAME", flexible: true, floor: 14}, {title: "ACCOUNT"}, {title: "REGION"},
+		{title: "STEPS", flexible: true, floor: 12}, {title: "BAKE", right: true}, {title: "CHANGES", right: true},
+		{title: "MAY START", flexible: true, floor: 10},
+	}
+	keep := len(columns)
+	if len(p.Header.Calendars) == 0 {
+		keep--
+	}
+	if s.out.width > 0 && s.out.width < 130 { // the steps have the changes, and the calendars are listed above
+		keep = len(columns) - 2
+	}
+	for i := range rows {
+		rows[i] = rows[i][:keep]
+	}
+	fmt.Fprint(s.env.Out, s.out.table(columns[:keep], rows))
+}
+
+// startWords says when changes of a stack may start next.
+func (s *session) startWords(p *plan.Plan, st *plan.Stack, now time.Time) string {
+	if st.Calendar <= 0 || st.Calendar > len(p.Header.Calendars) {
+		return "any time"
+	}
+	o := p.Header.Calendars[st.Calendar-1].At(now)
+	switch {
+	case o.Open:
+		return "now"
+	case o.Until.IsZero():
+		return "never"
+	}
+	return s.out.paint(yellow, clockWords(o.Until, now))
 }
 
 func (s *session) showStack(p *plan.Plan, st *plan.Stack) {
-	fmt.Fprintf(s.env.Out, "%s %s  wave %d (%s), account %s, %s\n", s.out.paint(bold, st.ID), s.out.paint(bold, st.Name),
-		st.Wave+1,
-		p.Header.Waves[st.Wave].Name, st.Place.Account, st.Place.Region)
+	ring := ""
+	if st.Ring > 0 {
+		ring = fmt.Sprintf(", ring %d", st.Ring+1)
+	}
+	fmt.Fprintf(s.env.Out, "%s %s  wave %d (%s)%s, account %s, %s, %s criticality\n", s.out.paint(bold, st.ID),
+		s.out.paint(bold, st.Name), st.Wave+1, p.Header.Waves[st.Wave].Name, ring, st.Place.Account, st.Place.Region, st.Criticality)
+	s.showStackHead(p, st)
 	for i, step := range st.Steps {
-		fmt.Fprintf(s.env.Out, "\n  %s: %s, then watched for %s\n", s.out.paint(cyan, step.Name),
-			plural(step.Changes, "change"), brief(step.Bake))
+		share := ""
+		if step.Share != "" && step.Share != "100%" {
+			share = " (" + step.Share + " of the stage)"
+		}
+		fmt.Fprintf(s.env.Out, "\n  %s: %s%s, then watched for %s\n", s.out.paint(cyan, step.Name),
+			plural(step.Changes, "change"), share, brief(step.Bake))
 		for j := range p.Changes {
 			if c := &p.Changes[j]; c.Stack == st.ID && c.Step == i {
 				s.showChange(c)
@@ -137,6 +171,11 @@ func (s *session) showStack(p *plan.Plan, st *plan.Stack) {
 }
 
 func (s *session) showChange(c *plan.Change) {
+	if c.Ref.Kind == plan.KindFollowUp {
+		fmt.Fprintln(s.env.Out, s.out.labelled(fmt.Sprintf("    %s  %s ", s.out.paint(bold, resourceOf(c)), s.out.paint(dim, c.ID)),
+			followUpWords(c)))
+		return
+	}
 	name := c.Name
 	if name != "" && name != c.Ref.ID {
 		name = " " + name

@@ -321,7 +321,7 @@ func (r *run) holding(now time.Time) string {
 	}
 	if !r.open(wave) {
 		name := r.plan.Header.Waves[wave].Name
-		return fmt.Sprintf("wave %q waits for a person: imdsctl rollout approve %s --wave %s", name, r.id, name)
+		return fmt.Sprintf("wave %q waits for a person: imdsctl rollout approve %s --wave %q", name, r.id, name)
 	}
 	why := ""
 	var opens time.Time
