@@ -100,6 +100,9 @@ func (a *App) Apply(ctx context.Context, p *plan.Plan, o ApplyOptions) (*ApplyRe
 	if err != nil {
 		return nil, err
 	}
+	if o.Watch && a.follows == nil {
+		return nil, errShared
+	}
 	release, err := db.LockProcess(ctx, "imdsctl apply", a.clock.Now())
 	if err != nil {
 		return nil, err

@@ -16,6 +16,11 @@ import (
 	"github.com/imdsctl/imdsctl/internal/worker"
 )
 
+// errShared: something takes a database that several processes work on.
+var errShared = fleet.Diagnostic{Severity: fleet.SeverityError, Where: "--db",
+	Summary: "several processes can only work on a PostgreSQL database",
+	Remedy:  "Name one: --db postgres://user@host/database. With a file, `imdsctl apply` does all the work."}
+
 // WorkerOptions say how a process works on rollouts beside others.
 type WorkerOptions struct {
 	// Lanes is how many places are worked on at a time; 0 is the worker's default.
@@ -25,9 +30,7 @@ type WorkerOptions struct {
 // Work carries out whatever rollouts the database holds, beside other processes that do the same, until ctx ends.
 func (a *App) Work(ctx context.Context, o WorkerOptions) error {
 	if a.follows == nil {
-		return fleet.Diagnostic{Severity: fleet.SeverityError, Where: "--db",
-			Summary: "several processes can only work on a PostgreSQL database",
-			Remedy:  "Name one: --db postgres://user@host/database. With a file, `imdsctl apply` does all the work."}
+		return errShared
 	}
 	db, err := a.database()
 	if err != nil {

@@ -20,9 +20,9 @@ import (
 
 type applyOptions struct {
 	viewOptions
-	yes, allowStale, dryRun bool
-	reason, rollbackFile    string
-	maxAge                  time.Duration
+	yes, allowStale, dryRun, watch bool
+	reason, rollbackFile           string
+	maxAge                         time.Duration
 }
 
 // viewOptions say how a run is shown, and whether it waits.
@@ -75,6 +75,7 @@ it is said what apply would do now. Windows and gates are not looked at.`,
 	f := cmd.Flags()
 	f.BoolVar(&o.yes, "yes", false, "approve the plan as well, as the user of this machine")
 	f.StringVar(&o.reason, "reason", "", "why, for the journal")
+	f.BoolVar(&o.watch, "watch", false, "leave the work to imdsctl worker, and show how it goes (PostgreSQL)")
 	o.viewOptions.flags(f)
 	f.BoolVar(&o.noLive, "headless", false, "the same as --no-live")
 	f.DurationVar(&o.maxAge, "max-scan-age", 0, "refuse a plan that rests on an older scan (7 days if not given)")
@@ -99,7 +100,7 @@ func (s *session) apply(ctx context.Context, a *app.App, p *plan.Plan, path stri
 	return s.run(ctx, a, c, o.viewOptions, "imdsctl apply "+path, func(ctx context.Context) (*app.ApplyResult, error) {
 		return a.Apply(ctx, p, app.ApplyOptions{
 			Yes: o.yes, Reason: o.reason, MaxScanAge: o.maxAge, AllowStale: o.allowStale, RollbackFile: o.rollbackFile,
-			Progress: c.observe,
+			Progress: c.observe, Watch: o.watch,
 		})
 	})
 }

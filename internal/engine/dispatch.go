@@ -66,33 +66,31 @@ type batch struct {
 	tasks []Task
 }
 
-// each offers the idle changes of a stack, as long as there is room, and keeps those that are not taken.
+// each offers the idle changes of a stack, as long as there is room, and keeps those that are not taken. What was not looked
+// at stays where it is: a large stack costs no more for it.
 func (b *batch) each(s *stackRun, offer func(c *changeRun) (taken, stop bool)) {
-	if len(s.idle) == 0 {
-		return
-	}
 	idle := s.idle
-	s.idle = s.idle[:0:0]
-	for i, c := range idle {
+	kept, at := 0, 0 // idle[:kept] were not taken, idle[at:] were not looked at
+	for stop := false; at < len(idle) && !stop; at++ {
+		c := idle[at]
 		if c.busy || !c.wants(s) {
 			continue // it has gone on since it was listed
 		}
 		if !b.load.room(c.Ref.Place, b.opt.LaneWidth) {
-			s.idle = append(s.idle, idle[i:]...)
-			return
+			break
 		}
-		taken, stop := false, false
+		taken := false
 		if !b.now.Before(c.notBefore) {
 			taken, stop = offer(c)
 		}
 		if !taken {
-			s.idle = append(s.idle, c)
-		}
-		if stop {
-			s.idle = append(s.idle, idle[i+1:]...)
-			return
+			idle[kept] = c
+			kept++
 		}
 	}
+	copy(idle[at-kept:at], idle[:kept])
+	clear(idle[:at-kept])
+	s.idle = idle[at-kept:]
 }
 
 // forward hands out the changes of the current step. One that needs a change which was not made is skipped.

@@ -886,6 +886,10 @@ func (s *site) promises(t *testing.T, seed uint64, r *engine.Record) {
 			if done {
 				t.Errorf("%s is called a conflict and stands\n%s", c.ID, story())
 			}
+		case engine.ChangeFailed:
+			if st := r.Stacks[c.Stack]; done && c.Ref.Kind != plan.KindFollowUp && st.Phase == rollout.StackFailed && st.Step == c.Step {
+				t.Errorf("%s failed, and stands though its step was given up\n%s", c.ID, story())
+			}
 		}
 	}
 }

@@ -355,3 +355,13 @@ func TestASpentRolloutHaltsWhateverItsWaveTolerates(t *testing.T) {
 		t.Errorf("event %q", e)
 	}
 }
+
+// What was written and could not be verified is put back, be it the only change of its step.
+func TestUnverifiedChangesArePutBack(t *testing.T) {
+	for _, budget := range []int{0, 1} {
+		f := StackFacts{Step: Counts{Failed: 1, Revert: 1}, All: Counts{Failed: 1, Revert: 1}, Steps: 2, Budget: budget}
+		if e := Observe(Stack{Phase: StackApplying}, f, start); e != StackOverBudget {
+			t.Errorf("with a budget of %d: %q", budget, e)
+		}
+	}
+}
