@@ -318,7 +318,8 @@ func (x *execution) findMade(ctx context.Context, intent Intent) error {
 	return x.resend(ctx, intent)
 }
 
-// resend makes a create again under its first token, which AWS takes for the same one however late it comes. A second unknown outcome leaves the intent open for the next run.
+// resend makes a create again under its first token, which AWS takes for the same one however late it comes. A second unknown
+// outcome leaves the intent open for the next run.
 func (x *execution) resend(ctx context.Context, intent Intent) error {
 	res, err := x.call(ctx, intent, false, x.lane.opt.Clock.Now().Add(x.callTime()))
 	switch class := fleet.ClassOf(err); {

@@ -20,7 +20,7 @@ func rules(c *policy.Config) Rules {
 		MaxFailures: r.MaxFailures.Stack, MaxFailedStacks: r.MaxFailures.Wave, HaltOnFailure: r.OnFailure == policy.Halt,
 		AccountFailures: r.MaxFailures.Account, TotalFailures: r.MaxFailures.Total,
 		Irreversible: r.Irreversible == policy.Allow,
-		MaxRejected: int64(g.MaxRejected), StatusChecks: g.StatusChecks,
+		MaxRejected:  int64(g.MaxRejected), StatusChecks: g.StatusChecks,
 		Heartbeat: g.Heartbeat != policy.HeartbeatNone, MetricDelay: g.Delay, GateInterval: g.Every(), GatePatience: g.Patience,
 		GroupHealth: g.GroupHealth, TargetHealth: g.TargetHealth, Gates: furtherGates(g),
 	}

@@ -82,8 +82,8 @@ const (
 
 // StackEvents lists all events.
 func StackEvents() []StackEvent {
-	return []StackEvent{StackStart, StackPredecessor, StackAccountSpent, StackHeld, StackClear, StackNotClear, StackStepWritten, StackStepEmpty, StackOverBudget, StackGateFailed,
-		StackStepPassed, StackPassed, StackReverted, StackRevertFailed, StackUndo}
+	return []StackEvent{StackStart, StackPredecessor, StackAccountSpent, StackHeld, StackClear, StackNotClear, StackStepWritten,
+		StackStepEmpty, StackOverBudget, StackGateFailed, StackStepPassed, StackPassed, StackReverted, StackRevertFailed, StackUndo}
 }
 
 // StackTable is the whole machine: phase × event → phase. What is not listed does not happen.
