@@ -38,7 +38,7 @@ type fleetShape struct {
 	Regions                            []fleet.Region
 }
 
-// newFleet makes a world with a fleet and the role that reads it. Its token buckets are off unless limited: what is
+// newFleet makes a world with a fleet and the roles that read and write it. Its token buckets are off unless limited: what is
 // measured is work, not waiting. It has no latency.
 func newFleet(instances, accounts, regions int, limited bool) (*awssim.World, fleetShape, error) {
 	w := awssim.New(awssim.Options{Seed: 1, Unthrottled: !limited})
@@ -50,8 +50,9 @@ func newFleet(instances, accounts, regions int, limited bool) (*awssim.World, fl
 	}
 	trust := core.TrustAccount(sum.Management, "")
 	reads := core.AllowActions("ec2:Describe*", "ec2:Get*", "autoscaling:Describe*", "cloudwatch:GetMetricData")
+	writes := core.AllowActions("ec2:*", "autoscaling:*", "cloudwatch:GetMetricData", "iam:PassRole")
 	for _, a := range sum.Accounts {
-		if err := w.PutRole(a, policy.DefaultReadRole, trust, reads); err != nil {
+		if err := errors.Join(w.PutRole(a, policy.DefaultReadRole, trust, reads), w.PutRole(a, policy.DefaultWriteRole, trust, writes)); err != nil {
 			return nil, fleetShape{}, err
 		}
 	}
@@ -90,12 +91,17 @@ func serveFleet(j job) error {
 // configuration is the imdsctl.yaml of the benchmarks; unless limited, with buckets that never are empty.
 func configuration(in []fleet.Region, limited bool) *policy.Config {
 	text := "version: 1\norganization: {discover: organizations, regions: [" + strings.Join(names(in), ", ") + "]}\n"
-	c, problems := policy.Parse([]byte(text), "imdsctl.yaml", nil)
-	if c == nil {
-		panic(fmt.Sprint(problems)) // of the text above
-	}
+	c := parseConfig(text)
 	if !limited {
 		c.Limits.Actions = map[string]policy.Bucket{"*": {Burst: 1e9, Refill: 1e9}}
+	}
+	return c
+}
+
+func parseConfig(text string) *policy.Config {
+	c, problems := policy.Parse([]byte(text), "imdsctl.yaml", nil)
+	if c == nil {
+		panic(fmt.Sprint(problems)) // of a text of these benchmarks
 	}
 	return c
 }

@@ -23,6 +23,7 @@ const (
 	envJob      = "IMDSCTL_BENCH_JOB"
 	envProfile  = "IMDSCTL_BENCH_PROFILE"
 	envSize     = "IMDSCTL_BENCH_INSTANCES"
+	envChanges  = "IMDSCTL_BENCH_CHANGES"
 	defaultSize = 100_000
 )
 
@@ -47,11 +48,15 @@ type job struct {
 	Accounts  int
 	Endpoint  string
 	Database  string
+	Plan      string // its file
 	// Limited keeps to AWS's limits for calls, by waiting.
 	Limited bool
 	Fleet   fleetShape
 	// Metrics has the floor read CloudWatch as well.
 	Metrics bool
+	// Changes, StackSize and Store are those of a rollout without AWS; Scratch is a directory on the disk that is measured.
+	Changes, StackSize int
+	Store, Scratch     string
 }
 
 // play is the child's part.
@@ -62,6 +67,7 @@ func play(role string) error {
 	}
 	parts := map[string]func(job) (any, error){
 		"scan": scanFleet, "pages": readPages, "plan": planFleet, "judge": judgeFleet, "store": storeFleet,
+		"engine": runEngine, "floor": runFloor, "prepare": prepareRollout, "apply": applyPlan, "work": workOn,
 	}
 	if role == "sim" {
 		return serveFleet(j)

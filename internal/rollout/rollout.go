@@ -131,6 +131,9 @@ func StackTable() map[StackPhase]map[StackEvent]StackPhase {
 	}
 }
 
+// stackTable is the machine that Next goes by. Nobody writes to it.
+var stackTable = StackTable()
+
 // Stack is the state of one stack.
 type Stack struct {
 	Phase StackPhase `json:"phase"`
@@ -269,7 +272,7 @@ type Wait struct {
 
 // Next is the state that follows an event, and whether there is one.
 func Next(s Stack, e StackEvent, reason string, wait Wait, now time.Time) (Stack, bool) {
-	phase, ok := StackTable()[s.Phase][e]
+	phase, ok := stackTable[s.Phase][e]
 	if !ok {
 		return s, false
 	}
