@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/imdsctl/imdsctl/internal/plan"
@@ -321,7 +323,11 @@ func (r *run) holding(now time.Time) string {
 	}
 	if !r.open(wave) {
 		name := r.plan.Header.Waves[wave].Name
-		return fmt.Sprintf("wave %q waits for a person: imdsctl rollout approve %s --wave %q", name, r.id, name)
+		argument := name
+		if strings.ContainsAny(name, " \t'\"\\$&;|<>*?()") {
+			argument = strconv.Quote(name)
+		}
+		return fmt.Sprintf("wave %q waits for a person: imdsctl rollout approve %s --wave %s", name, r.id, argument)
 	}
 	why := ""
 	var opens time.Time
