@@ -5,6 +5,9 @@ GO      ?= go
 PYTHON  ?= python3
 # How long `make fuzz` spends on each fuzz test.
 FUZZTIME ?= 20s
+# How large the long runs of `make campaign` are.
+ROLLOUTS ?= 150
+CHANGES  ?= 100000
 # Extra flags for `make test`, such as TESTFLAGS='-run TestPlan -v'.
 TESTFLAGS ?=
 
@@ -15,7 +18,7 @@ LINT         = .cache/bin/golangci-lint-$(LINT_VERSION)
 PLATFORMS    = linux/amd64 linux/arm64 darwin/amd64 darwin/arm64 windows/amd64 windows/arm64
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build test test-short lint fuzz bench cross generate lock clean
+.PHONY: help demo build test test-short lint fuzz campaign bench cross generate lock clean
 
 help: ## list what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,10 +39,13 @@ test-short: ## the tests that need Go alone
 lint: $(LINT) ## golangci-lint with the rules of .golangci.yml
 	$(LINT) run ./...
 
-fuzz: ## every fuzz test for FUZZTIME (20s)
+fuzz: ## every fuzz test for FUZZTIME (20s), and 100,000 random courses of rollouts
 	GO=$(GO) bash scripts/fuzz.sh $(FUZZTIME)
 
-bench: ## the benchmarks in bench/
+campaign: $(VENV)/requirements.txt ## kills of real processes under faults (ROLLOUTS=150), and CHANGES=100000 by three workers on PostgreSQL
+	GO=$(GO) bash scripts/campaign.sh $(ROLLOUTS) $(CHANGES)
+
+bench: $(VENV)/requirements.txt ## the benchmarks in bench/
 	$(GO) test -run '^$$' -bench . -benchmem -benchtime 1x -timeout 60m ./bench/...
 
 # Without -trimpath, so that the platform of this machine comes from the cache that the tests have filled.
