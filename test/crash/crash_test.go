@@ -1,10 +1,15 @@
 // Package crash kills imdsctl for real. A child process applies a plan against a simulated AWS and is killed (SIGKILL) at a
-// boundary of its journal; another goes on; what AWS was told in all must equal what an undisturbed run told it. The judge
-// is the simulator's own log of calls.
+// boundary of its journal, or at any moment; another goes on; what AWS was told in all must equal what an undisturbed run told
+// it. The judge is the simulator's own log of calls.
+//
+// There are three parts: every boundary of one apply and one rollback (crash_test.go); random kills while calls go wrong
+// (campaign_test.go); and workers on PostgreSQL of which one is killed, one stopped past its lease, while the server restarts
+// (workers_test.go). The last two are short here; scripts/campaign.sh runs them at length.
 package crash
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -18,7 +23,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync/atomic"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -58,9 +63,16 @@ rollout: {concurrency: 4, max_in_flight: 16}
 type errand struct {
 	URL, DB, Plan string
 	Now           time.Time
+	Rate          float64
+	Config        string
 	Rollback      bool   // ask for the rollback of everything first
 	KillAt        int64  // the boundary to be killed at; 0 for none
-	Count         string // file to write the number of boundaries to
+	Count         string // file to write the names of the boundaries to, in order
+	Last          string // file to write the name of the boundary to at which it was killed
+	Work          string // what to do instead of applying: "work" beside others, or "scan" beside a rollout
+	Caller        string // the account of the caller
+	CallTimeout   time.Duration
+	LeaseTTL      time.Duration
 }
 
 const errandVariable = "IMDSCTL_CRASH_ERRAND"
@@ -87,9 +99,15 @@ func child(text string) error {
 	if err := json.Unmarshal([]byte(text), &e); err != nil {
 		return err
 	}
-	var boundaries atomic.Int64
-	a, err := open(e, func(string) {
-		if boundaries.Add(1) == e.KillAt {
+	var mu sync.Mutex
+	var boundaries []string
+	a, err := open(e, func(point string) {
+		mu.Lock()
+		boundaries = append(boundaries, point)
+		n := len(boundaries)
+		mu.Unlock()
+		if int64(n) == e.KillAt {
+			_ = os.WriteFile(e.Last, []byte(point), 0o600) // it is only counted
 			_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 			select {} // until the signal has come
 		}
@@ -98,6 +116,9 @@ func child(text string) error {
 		return err
 	}
 	ctx := context.Background()
+	if e.Work != "" {
+		return work(ctx, a, e)
+	}
 	p, err := app.ReadPlan(e.Plan)
 	if err != nil {
 		return err
@@ -115,25 +136,33 @@ func child(text string) error {
 		b, _ := json.MarshalIndent(result.Record, "", " ")
 		return fmt.Errorf("the rollout ended as %s: %s\n%s", s, result.Record.Reason, b)
 	}
-	if err := os.WriteFile(e.Count, []byte(strconv.FormatInt(boundaries.Load(), 10)), 0o600); err != nil {
-		return err
-	}
-	return a.Close()
+	mu.Lock()
+	names := strings.Join(boundaries, "\n")
+	mu.Unlock()
+	return errors.Join(os.WriteFile(e.Count, []byte(names), 0o600), a.Close())
 }
 
 func open(e errand, boundary func(string)) (*app.App, error) {
-	cfg, problems := policy.Parse([]byte(config), "imdsctl.yaml", app.KindNames())
+	cfg, problems := policy.Parse([]byte(e.Config), "imdsctl.yaml", app.KindNames())
 	if cfg == nil {
 		return nil, fmt.Errorf("configuration: %v", problems)
 	}
 	return app.New(app.Options{
-		Config: cfg, DBPath: e.DB, Clock: clock.Scaled(e.Now, rate), Version: "test", Actor: "tester", Boundary: boundary,
+		Config: cfg, DBPath: e.DB, Clock: clock.Scaled(e.Now, e.Rate), Version: "test", Actor: "tester", Boundary: boundary,
 		AWS: func(context.Context) (aws.Config, error) {
-			return aws.Config{Region: region, BaseEndpoint: aws.String(e.URL), Credentials: credentials.NewStaticCredentialsProvider(account, "secret", "")}, nil
+			return aws.Config{Region: region, BaseEndpoint: aws.String(e.URL),
+				Credentials: credentials.NewStaticCredentialsProvider(e.Caller, "secret", "")}, nil
 		},
-		// A call has an hour of simulated time, a second of the machine's.
-		Engine: app.EngineOptions{CallTimeout: time.Hour, Consistency: time.Minute, VerifyTimeout: time.Hour, PollInterval: 2 * time.Minute},
+		Engine: e.engine(), Logger: complaints(),
 	})
+}
+
+// engine gives the simulated times of a call, an hour and a second of the machine's at rate, or the machine's.
+func (e errand) engine() app.EngineOptions {
+	if e.CallTimeout > 0 {
+		return app.EngineOptions{CallTimeout: e.CallTimeout, LeaseTTL: e.LeaseTTL, Consistency: 3 * time.Second, LaneWidth: 32}
+	}
+	return app.EngineOptions{CallTimeout: time.Hour, Consistency: time.Minute, VerifyTimeout: time.Hour, PollInterval: 2 * time.Minute}
 }
 
 // fleetSeed is the hardest fleet of launch templates: default 3, latest 5, groups on $Default twice, $Latest and 3, with an
@@ -168,18 +197,30 @@ func fleetSeed() *core.Seed {
 
 // scene is one world with the database and plan of an imdsctl that is about to apply.
 type scene struct {
-	world *awssim.World
-	clock clock.Clock
-	url   string
-	dir   string
+	world  *awssim.World
+	clock  clock.Clock
+	rate   float64
+	config string
+	db     string // a database elsewhere; the file in dir where it is empty
+	url    string
+	dir    string
 }
 
 // newScene makes the world anew. The database and the plan are copied from prepared, or made when it is empty.
 func newScene(t *testing.T, prepared string) *scene {
 	t.Helper()
-	s := &scene{clock: clock.Scaled(start, rate), dir: t.TempDir()}
-	s.world = awssim.New(awssim.Options{Clock: s.clock, Seed: 7})
-	if err := s.world.LoadSeed(fleetSeed()); err != nil {
+	s := &scene{clock: clock.Scaled(start, rate), rate: rate, config: config, dir: t.TempDir()}
+	s.open(t, fleetSeed(), awssim.Options{})
+	s.furnish(t, prepared)
+	return s
+}
+
+// open makes the scene's world and serves it until the test ends.
+func (s *scene) open(t *testing.T, seed *core.Seed, o awssim.Options) {
+	t.Helper()
+	o.Clock, o.Seed = s.clock, 7
+	s.world = awssim.New(o)
+	if err := s.world.LoadSeed(seed); err != nil {
 		t.Fatal(err)
 	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -191,11 +232,16 @@ func newScene(t *testing.T, prepared string) *scene {
 	served := make(chan error, 1)
 	go func() { served <- s.world.Serve(ctx, l) }()
 	t.Cleanup(func() { cancel(); <-served })
+}
+
+// furnish puts a database with a plan into the scene: a copy of what was prepared, or a new one.
+func (s *scene) furnish(t *testing.T, prepared string) {
+	t.Helper()
 	if prepared == "" {
 		s.prepare(t)
-		return s
+		return
 	}
-	for _, name := range []string{"imdsctl.db", "plan.json"} {
+	for _, name := range furniture() {
 		b, err := os.ReadFile(filepath.Join(prepared, name))
 		if err != nil {
 			t.Fatal(err)
@@ -204,12 +250,30 @@ func newScene(t *testing.T, prepared string) *scene {
 			t.Fatal(err)
 		}
 	}
-	return s
+}
+
+// furniture lists the files that make a plan that is ready to be applied.
+func furniture() []string { return []string{"imdsctl.db", "plan.json"} }
+
+// keep copies what is ready to be applied, for other scenes of the same fleet.
+func (s *scene) keep(t *testing.T) (prepared string) {
+	t.Helper()
+	prepared = t.TempDir()
+	for _, name := range furniture() {
+		b, err := os.ReadFile(filepath.Join(s.dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(prepared, name), b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return prepared
 }
 
 func (s *scene) errand() errand {
-	return errand{URL: s.url, DB: filepath.Join(s.dir, "imdsctl.db"), Plan: filepath.Join(s.dir, "plan.json"),
-		Now: s.clock.Now(), Count: filepath.Join(s.dir, "count")}
+	return errand{URL: s.url, DB: cmp.Or(s.db, filepath.Join(s.dir, "imdsctl.db")), Caller: account,
+		Plan: filepath.Join(s.dir, "plan.json"), Config: s.config, Now: s.clock.Now(), Rate: s.rate, Count: filepath.Join(s.dir, "count"), Last: filepath.Join(s.dir, "last")}
 }
 
 // prepare scans and plans.
@@ -242,39 +306,60 @@ func (s *scene) prepare(t *testing.T) {
 // run lets a child do an errand, and tells whether it was killed.
 func (s *scene) run(t *testing.T, change func(*errand)) (killed bool) {
 	t.Helper()
+	killed, err := s.child(t, change, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return killed
+}
+
+// child lets a child do an errand. during, where set, is called when it has been started, to do something to it.
+func (s *scene) child(t *testing.T, change func(*errand), during func(*os.Process)) (killed bool, err error) {
+	t.Helper()
 	e := s.errand()
 	if change != nil {
 		change(&e)
 	}
-	b, err := json.Marshal(e)
-	if err != nil {
-		t.Fatal(err)
-	}
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, os.Args[0])
-	cmd.Env = append(os.Environ(), errandVariable+"="+string(b))
-	out, err := cmd.CombinedOutput()
-	if status, ok := cmd.ProcessState.Sys().(syscall.WaitStatus); ok && status.Signaled() && status.Signal() == syscall.SIGKILL && ctx.Err() == nil {
-		return true
+	cmd, out, err := spawn(ctx, e)
+	if err != nil {
+		return false, err
+	}
+	if during != nil {
+		during(cmd.Process)
+	}
+	err = cmd.Wait()
+	status, ok := cmd.ProcessState.Sys().(syscall.WaitStatus)
+	if ok && status.Signaled() && status.Signal() == syscall.SIGKILL && ctx.Err() == nil {
+		return true, nil
 	}
 	if err != nil {
-		t.Fatalf("child: %v\n%s", errors.Join(err, ctx.Err()), out)
+		return false, fmt.Errorf("child: %w\n%s", errors.Join(err, ctx.Err()), out)
 	}
-	return false
+	return false, nil
 }
 
-func (s *scene) boundaries(t *testing.T) int {
+// spawn starts a child.
+func spawn(ctx context.Context, e errand) (*exec.Cmd, *bytes.Buffer, error) {
+	b, err := json.Marshal(e)
+	if err != nil {
+		return nil, nil, err
+	}
+	cmd, out := exec.CommandContext(ctx, os.Args[0]), &bytes.Buffer{}
+	cmd.Env = append(os.Environ(), errandVariable+"="+string(b))
+	cmd.Stdout, cmd.Stderr = out, out
+	return cmd, out, cmd.Start()
+}
+
+// boundaries names those that the last child passed that was not killed.
+func (s *scene) boundaries(t *testing.T) []string {
 	t.Helper()
 	b, err := os.ReadFile(filepath.Join(s.dir, "count"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	n, err := strconv.Atoi(string(b))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return n
+	return strings.Split(string(b), "\n")
 }
 
 // effects counts what changed the world, by action and resource.
@@ -282,10 +367,18 @@ func (s *scene) effects() map[string]int {
 	out := map[string]int{}
 	for _, c := range s.world.Calls() {
 		if c.Mutated && c.Service != "sts" {
-			out[c.Action+" "+strings.Join(c.Resources, ",")]++
+			out[c.Action+" "+strings.Join(subjects(c), ",")]++
 		}
 	}
 	return out
+}
+
+// subjects are what a call changed. A command is named by its instances: its own id is another in each world.
+func subjects(c core.CallRecord) []string {
+	if c.Service != "ssm" {
+		return c.Resources
+	}
+	return c.Resources[min(1, len(c.Resources)):] // the first is the id
 }
 
 // states reads every resource as AWS has it, by a scan into a database of its own.
@@ -345,17 +438,9 @@ func sameEffects(t *testing.T, got, want map[string]int) {
 }
 
 func TestKilledAtEveryBoundaryOfAnApply(t *testing.T) {
+	t.Parallel()
 	first := newScene(t, "")
-	prepared := t.TempDir()
-	for _, name := range []string{"imdsctl.db", "plan.json"} {
-		b, err := os.ReadFile(filepath.Join(first.dir, name))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(filepath.Join(prepared, name), b, 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
+	prepared := first.keep(t)
 	p, err := app.ReadPlan(filepath.Join(prepared, "plan.json"))
 	if err != nil {
 		t.Fatal(err)
@@ -366,15 +451,16 @@ func TestKilledAtEveryBoundaryOfAnApply(t *testing.T) {
 		t.Fatal("the undisturbed run was killed")
 	}
 	wantStates, wantEffects, n := first.states(t), first.effects(), first.boundaries(t)
-	if len(wantEffects) < 13 || n < 2*len(p.Changes) {
-		t.Fatalf("%d effects, %d boundaries: the undisturbed run did too little\n%v", len(wantEffects), n, wantEffects)
+	if len(wantEffects) < 13 || len(n) < 2*len(p.Changes) {
+		t.Fatalf("%d effects, %d boundaries: the undisturbed run did too little\n%v", len(wantEffects), len(n), wantEffects)
 	}
 	if first.run(t, func(e *errand) { e.Rollback = true }) {
 		t.Fatal("the undisturbed rollback was killed")
 	}
 	same(t, "after the rollback", first.states(t), before)
 	wantBoth, m := first.effects(), first.boundaries(t)
-	t.Logf("%d changes; %d boundaries forward, %d back", len(p.Changes), n, m)
+	t.Logf("%d changes; killed at %d of %d boundaries forward, %d of %d back", len(p.Changes), len(sample(n)), len(n),
+		len(sample(m)), len(m))
 
 	t.Run("forward", func(t *testing.T) {
 		for _, k := range sample(n) {
@@ -425,15 +511,22 @@ func (s *scene) asked(t *testing.T, rolloutID string) bool {
 	return view.Record.Status != rollout.Done
 }
 
-// sample is every boundary, or a tenth of them under -short.
-func sample(n int) []int {
-	step := 1
-	if testing.Short() {
-		step = 10
-	}
+var everywhere = flag.Bool("everywhere", false, "kill at every boundary, those that only keep leases and note readings included")
+
+// sample is the boundaries to be killed at, numbered from 1: every one around what moves a rollout on, and some of those
+// that come and go with the time. Under -short it is a tenth.
+func sample(names []string) []int {
 	var out []int
-	for k := 1; k <= n; k += step {
-		out = append(out, k)
+	others := 0
+	for i, name := range names {
+		what, _, _ := strings.Cut(name, ":")
+		moves := slices.Contains([]string{"begin", "move", "admit", "settle", "control"}, what)
+		if !moves {
+			others++
+		}
+		if testing.Short() && i%10 == 0 || !testing.Short() && (*everywhere || moves || others%8 == 1) {
+			out = append(out, i+1)
+		}
 	}
 	return out
 }

@@ -1,10 +1,14 @@
 package faults
 
 import (
+	"bytes"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -20,8 +24,8 @@ type front struct {
 	// skew is AWS's clock minus the machine's. The signatures of other times are refused.
 	skew   time.Duration
 	checks bool
-	// reset tells which requests lose their connection, and whether after their effect.
-	reset func(*http.Request) (lost, after bool)
+	// reset tells which calls lose their connection, and whether after their effect. It is asked about EC2's.
+	reset func(action string) (lost, after bool)
 
 	refused, cut atomic.Int64
 }
@@ -45,7 +49,7 @@ func (f *front) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 		}
 	}
 	if reset != nil {
-		if lost, after := reset(r); lost {
+		if lost, after := reset(action(r)); lost {
 			if after {
 				f.next.ServeHTTP(httptest.NewRecorder(), r)
 			}
@@ -57,18 +61,34 @@ func (f *front) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	f.next.ServeHTTP(rw, r)
 }
 
+// action is that of a request in a query protocol. The body can be read again.
+func action(r *http.Request) string {
+	body, err := io.ReadAll(r.Body)
+	r.Body = io.NopCloser(bytes.NewReader(body))
+	form, bad := url.ParseQuery(string(body))
+	if err != nil || bad != nil {
+		return ""
+	}
+	return form.Get("Action")
+}
+
 // refuse answers a signature of another time in each service's own words.
 func refuse(rw http.ResponseWriter, r *http.Request, at, now time.Time) {
 	scope := strings.Split(r.Header.Get("Authorization"), "/")
 	service := scope[min(3, len(scope)-1)]
 	expired := fmt.Sprintf("Signature expired: %s is now earlier than %s", at.Format(time.RFC3339), now.Add(-tolerance).Format(time.RFC3339))
-	switch service {
-	case "ec2":
+	switch {
+	case r.Header.Get("Smithy-Protocol") == "rpc-v2-cbor":
+		rw.Header().Set("Content-Type", "application/cbor")
+		rw.Header().Set("Smithy-Protocol", "rpc-v2-cbor")
+		rw.WriteHeader(http.StatusForbidden)
+		_, _ = rw.Write(mapOf("__type", "InvalidSignatureException", "message", expired)) // who has gone away needs no answer
+	case service == "ec2":
 		rw.Header().Set("Content-Type", "text/xml")
 		rw.WriteHeader(http.StatusBadRequest)
 		fmt.Fprint(rw, `<Response><Errors><Error><Code>RequestExpired</Code><Message>Request has expired.</Message></Error></Errors>`+
 			`<RequestID>0</RequestID></Response>`)
-	case "sts", "autoscaling", "elasticloadbalancing", "iam":
+	case slices.Contains([]string{"sts", "autoscaling", "elasticloadbalancing", "iam"}, service):
 		rw.Header().Set("Content-Type", "text/xml")
 		rw.WriteHeader(http.StatusForbidden)
 		fmt.Fprintf(rw, `<ErrorResponse><Error><Type>Sender</Type><Code>SignatureDoesNotMatch</Code><Message>%s</Message></Error>`+
@@ -79,6 +99,16 @@ func refuse(rw http.ResponseWriter, r *http.Request, at, now time.Time) {
 		rw.WriteHeader(http.StatusBadRequest)
 		fmt.Fprintf(rw, `{"__type":"InvalidSignatureException","message":%q}`, expired)
 	}
+}
+
+// mapOf writes texts, by pairs, as a map in CBOR (RFC 8949).
+func mapOf(texts ...string) []byte {
+	out := []byte{0xa0 | byte(len(texts)/2)}
+	for _, text := range texts {
+		out = append(out, 0x78, byte(len(text)))
+		out = append(out, text...)
+	}
+	return out
 }
 
 // cut resets the connection: the caller gets no answer, not even an orderly end.

@@ -3,6 +3,8 @@ package faults
 import (
 	"math/rand/v2"
 	"net/http"
+	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -11,6 +13,7 @@ import (
 	"github.com/imdsctl/imdsctl/internal/awssim"
 	"github.com/imdsctl/imdsctl/internal/awssim/core"
 	"github.com/imdsctl/imdsctl/internal/fleet"
+	"github.com/imdsctl/imdsctl/internal/policy"
 	"github.com/imdsctl/imdsctl/internal/rollout"
 )
 
@@ -90,41 +93,43 @@ func TestThrottledReads(t *testing.T) {
 		VerifyTimeout: 10 * time.Minute, PollInterval: time.Minute}})
 	var faults []core.Fault
 	for _, action := range []string{"DescribeInstances", "DescribeLaunchTemplate*", "GetInstanceMetadataDefaults"} {
-		faults = append(faults, core.Fault{Action: action, Throttle: true})
+		faults = append(faults, core.Fault{Account: string(billing), Action: action, Throttle: true})
 	}
-	once := sync.Once{}
-	w.fault(t, core.Fault{Action: "ModifyInstanceMetadataOptions", After: func(*core.Call) {
-		once.Do(func() { w.lift(t, 40*time.Minute, faults...) })
-	}})
+	w.onWrite(t, billing, "ModifyInstanceMetadataOptions", 1, func() { w.lift(t, 40*time.Minute, faults...) })
 	w.mustApply(t, app.ApplyOptions{})
 	w.undisturbed(t)
 }
 
-// TestUnreadableGatePutsBack: from some moment on nothing in an account answers for its rate, so that its gates cannot be
-// read either. What was written is put back when AWS answers again; the other accounts are done.
+// TestUnreadableGatePutsBack: in the bake of a stack's second step AWS stops answering in its account for three hours, so that
+// its gates cannot be read. The step is put back when AWS answers again, the one before it stands, the other accounts are done.
 func TestUnreadableGatePutsBack(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, options{})
-	once := sync.Once{}
-	w.fault(t, core.Fault{Account: string(shop), Action: "ModifyInstanceMetadataOptions", Nth: 2, Count: 1, After: func(*core.Call) {
-		once.Do(func() {
-			w.lift(t, 3*time.Hour, core.Fault{Account: string(shop), Service: "ec2", Throttle: true},
-				core.Fault{Account: string(shop), Service: "cloudwatch", Throttle: true})
-		})
+	batch := w.stack(t, shop, "app=batch")
+	storm := sync.OnceFunc(func() {
+		w.lift(t, 3*time.Hour, core.Fault{Account: string(shop), Service: "ec2", Throttle: true},
+			core.Fault{Account: string(shop), Service: "cloudwatch", Throttle: true})
+	})
+	result, err := w.apply(t, app.ApplyOptions{Progress: func(p app.Progress) {
+		if p.Stack == batch && p.State.Phase == rollout.StackBaking && p.State.Step == 1 {
+			storm()
+		}
 	}})
-	result, err := w.apply(t, app.ApplyOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if result.Record.Status != rollout.Incomplete {
-		t.Fatalf("the rollout is %s\n%s", result.Record.Status, story(result))
+	if s := result.Record.Stacks[batch]; s.Phase != rollout.StackFailed || s.Step != 1 ||
+		!strings.Contains(s.Reason, "could not be read") {
+		t.Fatalf("the stack is %+v\n%s", s, story(result))
 	}
 	w.othersDone(t, result, shop)
-	differ(t, "put back", w.see(t).of(shop), w.before.of(shop))
-	if phases := w.phases(result.Record, shop); phases[rollout.StackFailed] != 2 || phases[rollout.StackSkipped] != 1 {
-		t.Errorf("the stacks of the account are %v\n%s", phases, story(result))
+	_, after := peace(t)
+	now := w.see(t)
+	for n, want := range map[int]picture{4: after, 5: w.before, 6: w.before, 7: w.before} {
+		k := string(shop) + " " + instance(shop, n)
+		differ(t, "put back", picture{k: now[k]}, picture{k: want[k]})
 	}
-	w.says(t, result, shop, "could not be read")
+	w.says(t, result, shop, "a gate could not be read, which counts as failed")
 }
 
 // othersDone makes sure that all accounts but one are as after an undisturbed rollout.
@@ -147,15 +152,20 @@ func (w *world) othersDone(t *testing.T, r *app.ApplyResult, but fleet.AccountID
 	}
 }
 
-// TestInternalErrorsInBursts: for an hour every second write fails, some of them after their effect, and reads fail too.
+// writers are the sessions that write, and read what they write. What reads gates is left alone where a test is not about
+// gates: one that cannot be read rightly ends a stack's step.
+const writers = "*:assumed-role/" + policy.DefaultWriteRole + "/*"
+
+// TestInternalErrorsInBursts: for an hour every second write fails, reads fail too, and so does STS.
 func TestInternalErrorsInBursts(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, options{})
 	w.lift(t, time.Hour,
 		core.Fault{Action: "Modify*", Status: http.StatusServiceUnavailable, Probability: 0.5},
 		core.Fault{Action: "Create*", Status: http.StatusInternalServerError, Probability: 0.5},
-		core.Fault{Service: "ec2", Action: "Describe*", Status: http.StatusInternalServerError, Probability: 0.3},
-		core.Fault{Service: "sts", Action: "AssumeRole", Status: http.StatusServiceUnavailable, Probability: 0.5})
+		core.Fault{Principal: writers, Action: "Describe*", Status: http.StatusInternalServerError, Probability: 0.3},
+		core.Fault{Service: "sts", Action: "AssumeRole", Param: "RoleArn=*" + policy.DefaultWriteRole,
+			Status: http.StatusServiceUnavailable, Probability: 0.5})
 	w.mustApply(t, app.ApplyOptions{})
 	w.undisturbed(t)
 }
@@ -190,7 +200,7 @@ func (w *world) lost(t *testing.T, when string) {
 func TestTimeoutsAfterTheEffect(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, options{engine: app.EngineOptions{CallTimeout: 30 * time.Minute, Consistency: time.Minute,
-		VerifyTimeout: 2 * time.Hour, PollInterval: time.Minute}})
+		VerifyTimeout: time.Hour, PollInterval: time.Minute}})
 	for _, action := range []string{"ModifyInstanceMetadataOptions", "CreateLaunchTemplateVersion", "ModifyLaunchTemplate",
 		"ModifyInstanceMetadataDefaults"} {
 		w.fault(t, core.Fault{Action: action, Count: 2, After: func(*core.Call) { _ = w.clock.Sleep(t.Context(), 35*time.Minute) }})
@@ -206,10 +216,14 @@ func TestConnectionsReset(t *testing.T) {
 	var mu sync.Mutex
 	rng := rand.New(rand.NewPCG(1, 2))
 	w.front.mu.Lock()
-	w.front.reset = func(*http.Request) (lost, after bool) {
+	w.front.reset = func(action string) (lost, after bool) {
+		if !slices.ContainsFunc([]string{"Modify", "Create", "DescribeLaunchTemplate", "GetInstanceMetadataDefaults"},
+			func(s string) bool { return strings.HasPrefix(action, s) }) {
+			return false, false // see writers
+		}
 		mu.Lock()
 		defer mu.Unlock()
-		return rng.Float64() < 0.1, rng.Float64() < 0.5
+		return rng.Float64() < 0.3, rng.Float64() < 0.5
 	}
 	w.front.mu.Unlock()
 	w.mustApply(t, app.ApplyOptions{})
@@ -223,9 +237,10 @@ func TestConnectionsReset(t *testing.T) {
 // the end. The engine has its own defaults, which know of ten seconds.
 func TestWritesShowLate(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, options{world: awssim.Options{Consistency: 30 * time.Second}, rate: 150, bake: "2m", engine: app.EngineOptions{CallTimeout: 4 * time.Minute}})
+	w := newWorld(t, options{world: awssim.Options{Consistency: 30 * time.Second}, rate: 200, bake: "2m",
+		engine: app.EngineOptions{CallTimeout: 5 * time.Minute}})
 	for _, action := range writing {
-		w.fault(t, core.Fault{Action: action, DropAfter: true, Probability: 0.2})
+		w.fault(t, core.Fault{Action: action, DropAfter: true, Probability: 0.1})
 	}
 	result := w.mustApply(t, app.ApplyOptions{})
 	w.undisturbed(t)

@@ -19,6 +19,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -99,8 +100,8 @@ type world struct {
 	plan   *plan.Plan
 	before picture
 	engine app.EngineOptions
-	// effects at the time of the plan; there are none, but for the log's own sake it is asked.
-	since int64
+	busy   time.Duration
+	since  int64 // how many calls there were at the time of the plan
 
 	mu    sync.Mutex
 	creds aws.Credentials // the caller's
@@ -115,6 +116,8 @@ type options struct {
 	bake, session string
 	// ahead is how much imdsctl's own clock is ahead of AWS's.
 	ahead time.Duration
+	// busy is how long writes to the database wait for another process; 0 is the default.
+	busy time.Duration
 }
 
 func (o options) config() string {
@@ -128,13 +131,13 @@ func newWorld(t *testing.T, o options) *world {
 		o.rate = rate
 	}
 	if o.engine == (app.EngineOptions{}) {
-		// A call has two hours of simulated time, four seconds of a busy machine's.
-		o.engine = app.EngineOptions{CallTimeout: 2 * time.Hour, Consistency: time.Minute, VerifyTimeout: 2 * time.Hour,
+		// A call has an hour of simulated time, two seconds of a busy machine's.
+		o.engine = app.EngineOptions{CallTimeout: time.Hour, Consistency: time.Minute, VerifyTimeout: 2 * time.Hour,
 			PollInterval: time.Minute}
 	}
 	o.world.Clock, o.world.Seed = clock.Scaled(start, o.rate), 7
 	w := &world{World: awssim.New(o.world), clock: clock.Scaled(start.Add(o.ahead), o.rate), config: o.config(),
-		db: filepath.Join(t.TempDir(), "imdsctl.db"), engine: o.engine,
+		db: filepath.Join(t.TempDir(), "imdsctl.db"), engine: o.engine, busy: o.busy,
 		creds: aws.Credentials{AccessKeyID: string(management), SecretAccessKey: "secret"}}
 	if err := w.LoadSeed(organization()); err != nil {
 		t.Fatal(err)
@@ -178,7 +181,7 @@ func (w *world) open(t *testing.T) *app.App {
 		t.Fatalf("configuration: %v", problems)
 	}
 	a, err := app.New(app.Options{
-		Config: cfg, DBPath: w.db, Clock: w.clock, Version: "test", Actor: "tester", Engine: w.engine,
+		Config: cfg, DBPath: w.db, Clock: w.clock, Version: "test", Actor: "tester", Engine: w.engine, DatabaseBusy: w.busy,
 		AWS: func(context.Context) (aws.Config, error) {
 			caller := aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
 				w.mu.Lock()
@@ -234,6 +237,17 @@ func (w *world) fault(t *testing.T, f core.Fault) int {
 		t.Fatal(err)
 	}
 	return id
+}
+
+// onWrite does something once, after the n-th write of an action in an account.
+func (w *world) onWrite(t *testing.T, account fleet.AccountID, action string, n int64, do func()) {
+	t.Helper()
+	var seen atomic.Int64
+	w.fault(t, core.Fault{Account: string(account), Action: action, After: func(c *core.Call) {
+		if dry, _, err := c.In.Bool("DryRun"); err == nil && !dry && seen.Add(1) == n {
+			do()
+		}
+	}})
 }
 
 // place is an account's in the one region.
