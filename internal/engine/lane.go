@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/imdsctl/imdsctl/internal/fleet"
@@ -22,6 +23,7 @@ type lane struct {
 	lease   Lease
 	held    bool
 	expires time.Time
+	ends    atomic.Pointer[time.Time] // expires, for those who cannot wait for a renewal
 }
 
 // hold makes sure that the lane's lease is ours and fresh.
@@ -37,16 +39,25 @@ func (l *lane) hold(ctx context.Context) (Lease, error) {
 		if err := l.opt.Journal.Renew(ctx, l.lease, now, ttl); err != nil {
 			return Lease{}, fmt.Errorf("renew the lane of %s: %w", l.place, err)
 		}
-		l.expires = now.Add(ttl)
+		l.expire(now.Add(ttl))
 		return l.lease, nil
 	}
 	lease, err := l.opt.Journal.Acquire(ctx, LaneKey(l.place), l.opt.Holder, now, ttl)
 	if err != nil {
 		return Lease{}, fmt.Errorf("take the lane of %s: %w", l.place, err)
 	}
-	l.lease, l.held, l.expires = lease, true, now.Add(ttl)
+	l.lease, l.held = lease, true
+	l.expire(now.Add(ttl))
 	return lease, nil
 }
+
+func (l *lane) expire(at time.Time) {
+	l.expires = at
+	l.ends.Store(&at)
+}
+
+// until is when the lease runs out, as it was renewed last.
+func (l *lane) until() time.Time { return *l.ends.Load() }
 
 // release gives the lease back, and tells whether somebody has been waiting for it.
 func (l *lane) release(ctx context.Context) (wanted bool) {

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/imdsctl/imdsctl/internal/clock"
 	"github.com/imdsctl/imdsctl/internal/fleet"
 )
 
@@ -154,7 +155,8 @@ type shift struct {
 const linger = 500 * time.Millisecond
 
 func (s *shift) work(ctx context.Context, end time.Time) error {
-	ctx, stop := context.WithCancel(ctx)
+	// Not a call is made beside those of another holder, be it by a worker that was stopped and wakes.
+	ctx, stop := context.WithCancel(clock.WithMovingEnd(ctx, s.until))
 	defer func() {
 		stop()
 		for s.running > 0 { // they end soon, and settle what they know

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -17,7 +18,9 @@ import (
 	"github.com/imdsctl/imdsctl/internal/engine"
 	"github.com/imdsctl/imdsctl/internal/engine/enginetest"
 	"github.com/imdsctl/imdsctl/internal/fleet"
+	"github.com/imdsctl/imdsctl/internal/inventory"
 	"github.com/imdsctl/imdsctl/internal/kind"
+	"github.com/imdsctl/imdsctl/internal/plan"
 	"github.com/imdsctl/imdsctl/internal/rollout"
 )
 
@@ -27,10 +30,14 @@ type process struct {
 	*enginetest.Journal
 	site *site
 	name string
-	dead atomic.Bool
-	mu   sync.Mutex
+	// alone: all resources are in one place, whose lane the process must hold for every call.
+	alone bool
+	dead  atomic.Bool
+	mu    sync.Mutex
 	// asleep is until when the process stands still.
 	asleep time.Time
+	// beside counts the calls it made beside those of another holder of the lane.
+	beside atomic.Int64
 }
 
 func (p *process) stopFor(d time.Duration) {
@@ -146,14 +153,34 @@ type reach struct {
 }
 
 func (r reach) Write(ctx context.Context, w kind.Write) (kind.Result, error) {
-	err := r.p.live()
-	if ctx.Err() != nil {
-		err = ctx.Err()
-	}
-	if err != nil {
+	if err := r.send(ctx, w.Place); err != nil {
 		return kind.Result{}, &fleet.CallError{Class: fleet.ErrTransient, Place: w.Place, Action: w.Verb, Err: err}
 	}
 	return r.Driver.Write(ctx, w)
+}
+
+func (r reach) Read(ctx context.Context, id string) (inventory.Resource, error) {
+	if err := r.send(ctx, place); err != nil {
+		return inventory.Resource{}, &fleet.CallError{Class: fleet.ErrTransient, Place: place, Action: "read", Err: err}
+	}
+	return r.Driver.Read(ctx, id)
+}
+
+// send is the last moment before a call leaves the process: what awsx looks at then.
+func (r reach) send(ctx context.Context, at fleet.Place) error {
+	if err := r.p.live(); err != nil {
+		return err
+	}
+	if end, ok := clock.End(ctx); ok && !time.Now().Before(end) {
+		return errors.New("too late")
+	}
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if holder := r.p.Holder(engine.LaneKey(at)); r.p.alone && holder != r.p.name {
+		r.p.beside.Add(1)
+	}
+	return nil
 }
 
 func (r reach) CheckUndo(ctx context.Context, w kind.Write) error {
@@ -249,11 +276,14 @@ func workersCampaign(t *testing.T, seed uint64) (kills, stops int) {
 	defer cancel()
 	var all sync.WaitGroup
 	procs := make([]*process, 3)
+	var everybody []*process
+	onePlace := !slices.ContainsFunc(s.plan.Stacks, func(st plan.Stack) bool { return st.Place != place })
 	born := 0
 	spawn := func(i int) {
 		born++
-		p := &process{Journal: s.journal, site: s, name: fmt.Sprintf("host-%d", born)}
+		p := &process{Journal: s.journal, site: s, name: fmt.Sprintf("host-%d", born), alone: onePlace}
 		procs[i] = p
+		everybody = append(everybody, p)
 		all.Go(func() { p.run(ctx) })
 	}
 	for i := range procs {
@@ -283,6 +313,11 @@ func workersCampaign(t *testing.T, seed uint64) (kills, stops int) {
 		t.Fatalf("seed %d: no end in sight: %v, status %s\n%s", seed, err, r.Status, strings.Join(s.journal.Events, "\n"))
 	}
 	s.promises(t, seed, r)
+	for _, p := range everybody {
+		if n := p.beside.Load(); n > 0 {
+			t.Errorf("seed %d: %s made %d calls beside the holder of the lane", seed, p.name, n)
+		}
+	}
 	return kills, stops
 }
 

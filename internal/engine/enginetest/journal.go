@@ -365,6 +365,13 @@ func (j *Journal) Acquire(_ context.Context, key, holder string, now time.Time, 
 	return lease, err
 }
 
+// Holder is who holds a lease; "" for nobody.
+func (j *Journal) Holder(key string) string {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.leases[key].Holder
+}
+
 // Renew implements engine.Journal.
 func (j *Journal) Renew(_ context.Context, lease engine.Lease, now time.Time, ttl time.Duration) error {
 	j.mu.Lock()
