@@ -354,8 +354,12 @@ func (c *crowd) judge(t *testing.T, id string) {
 			}
 		}
 		if len(within) != 1 {
-			t.Errorf("%s of %s at %s lies within %d intents of %d: %+v", r.Action, ref, r.Time.Format(time.RFC3339Nano), len(within),
-				len(intents[ref]), intents[ref])
+			var told []string
+			for _, s := range intents[ref] {
+				told = append(told, s.opened.Format(time.RFC3339Nano))
+			}
+			t.Errorf("%s of %s at %s lies within %d intents of those opened at %v", r.Action, ref, r.Time.Format(time.RFC3339Nano),
+				len(within), told)
 			continue
 		}
 		if within[0].used++; within[0].used > 1 {
