@@ -26,6 +26,7 @@ import (
 	"github.com/imdsctl/imdsctl/internal/fleet"
 	"github.com/imdsctl/imdsctl/internal/followup"
 	"github.com/imdsctl/imdsctl/internal/policy"
+	"github.com/imdsctl/imdsctl/internal/program"
 	"github.com/imdsctl/imdsctl/internal/scan"
 	"github.com/imdsctl/imdsctl/internal/store"
 	"github.com/imdsctl/imdsctl/internal/worker"
@@ -140,7 +141,7 @@ func New(o Options) (*App, error) {
 		a.follows = clock.NewFollower(a.clock)
 		a.clock = a.follows
 	}
-	a.runner = followup.NewRunner(followup.MinimalEnv(os.Environ()))
+	a.runner = followup.NewRunner(program.Environment(os.LookupEnv))
 	if a.opt.Actor == "" {
 		a.opt.Actor = actor()
 	}

@@ -99,14 +99,15 @@ func House() Rules {
 
 			{
 				Package: "internal/gates",
-				Own:     with(pure, "internal/kind", "internal/engine", "internal/awsx", "internal/cloudwatch", "internal/clock"),
+				Own:     with(pure, "internal/kind", "internal/engine", "internal/awsx", "internal/cloudwatch", "internal/clock", "internal/program"),
 				Modules: sdk, NoSQL: true,
 			},
 
 			{
 				Package: "internal/followup",
-				Own:     with(pure, "internal/kind", "internal/awsx", "internal/clock"), Modules: sdk, NoSQL: true,
+				Own:     with(pure, "internal/kind", "internal/awsx", "internal/clock", "internal/program"), Modules: sdk, NoSQL: true,
 			},
+			{Package: "internal/program", Own: []string{"internal/clock"}, NoSQL: true},
 
 			// Many processes on one rollout: the engine's loops, called by River.
 			{

@@ -25,7 +25,8 @@ type Runner struct {
 	done map[fleet.Ref]string // marker of the write that succeeded
 }
 
-// NewRunner makes a Runner whose programs get the environment env ("NAME=value"), and nothing besides: see MinimalEnv.
+// NewRunner makes a Runner whose programs get the environment env ("NAME=value"), and nothing besides: see
+// program.Environment.
 func NewRunner(env []string) *Runner { return &Runner{env: env, done: map[fleet.Ref]string{}} }
 
 // Open makes the driver for one place. cfg decides endpoint, credentials, limits and retries; it makes no call.

@@ -1,18 +1,17 @@
 package followup
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"os/exec"
 	"strings"
-	"time"
 	"unicode"
 
 	"github.com/imdsctl/imdsctl/internal/fleet"
 	"github.com/imdsctl/imdsctl/internal/kind"
+	"github.com/imdsctl/imdsctl/internal/program"
 )
 
 // Request is what a program gets on its standard input, as JSON.
@@ -26,25 +25,6 @@ type Request struct {
 	Marker string `json:"marker"`
 }
 
-// MinimalEnv picks from an environment ("NAME=value") what programs need in order to be found and to write their files.
-// Credentials are not among it.
-func MinimalEnv(environ []string) []string {
-	var out []string
-	for _, entry := range environ {
-		switch name, _, _ := strings.Cut(entry, "="); strings.ToUpper(name) {
-		case "PATH", "HOME", "TMPDIR", "LANG", "TZ", "SYSTEMROOT", "TEMP", "TMP", "PATHEXT":
-			out = append(out, entry)
-		}
-	}
-	return out
-}
-
-// patience is how long, in real time, a program's output is awaited once it has ended: a child that it left behind may
-// hold the pipe.
-const patience = 2 * time.Second
-
-var errTimeout = errors.New("the program took too long")
-
 // runProgram runs the program to its end, without a shell. It is killed, with all it started, when its timeout passes
 // on the driver's clock or ctx ends.
 func (d *driver) runProgram(ctx context.Context, t Task, w kind.Write) (kind.Result, error) {
@@ -55,22 +35,9 @@ func (d *driver) runProgram(ctx context.Context, t Task, w kind.Write) (kind.Res
 	if err != nil {
 		return kind.Result{}, fmt.Errorf("describe follow-up %s: %w", w.ID, err)
 	}
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	go func() {
-		if d.clock.Sleep(ctx, t.Timeout) == nil {
-			cancel(errTimeout)
-		}
-	}()
 	output := &tail{}
-	cmd := exec.CommandContext(ctx, t.Run[0], t.Run[1:]...) //nolint:gosec // the approved plan names it
-	cmd.Env, cmd.Stdin, cmd.Stdout, cmd.Stderr, cmd.WaitDelay = d.runner.env, bytes.NewReader(in), output, output, patience
-	if cmd.Env == nil {
-		cmd.Env = []string{} // nil would be this process's own
-	}
-	killWithChildren(cmd)
-	err = cmd.Run()
-	if err == nil || errors.Is(err, exec.ErrWaitDelay) && cmd.ProcessState.Success() {
+	err = program.Command{Run: t.Run, Env: d.runner.env, Stdin: in, Out: output, Err: output, Timeout: t.Timeout, Clock: d.clock}.Execute(ctx)
+	if err == nil {
 		d.runner.succeeded(d.ref(w.ID), w.Marker)
 		return kind.Result{Outputs: map[string]string{OutputExit: "0"}}, nil
 	}
@@ -85,7 +52,7 @@ func (d *driver) programError(ctx context.Context, t Task, w kind.Write, err err
 	}
 	exit, ended := errors.AsType[*exec.ExitError](err)
 	switch {
-	case errors.Is(context.Cause(ctx), errTimeout):
+	case errors.Is(err, program.ErrTimeout):
 		return kind.Errorf(fleet.ErrOther, d.place, action, "%s for instance %s did not end within %s and was killed%s",
 			t.Run[0], t.Instance, t.Timeout, last)
 	case ctx.Err() != nil:

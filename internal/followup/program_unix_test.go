@@ -22,6 +22,7 @@ import (
 	"github.com/imdsctl/imdsctl/internal/followup"
 	"github.com/imdsctl/imdsctl/internal/kind"
 	"github.com/imdsctl/imdsctl/internal/plan"
+	"github.com/imdsctl/imdsctl/internal/program"
 )
 
 // local makes a site whose programs are timed by c.
@@ -41,9 +42,8 @@ func script(text string, args ...string) kind.Write {
 func TestAProgramRuns(t *testing.T) {
 	out := filepath.Join(t.TempDir(), "out")
 	t.Setenv("AWS_SECRET_ACCESS_KEY", "never to be seen")
-	env := followup.MinimalEnv([]string{
-		"PATH=" + os.Getenv("PATH"), "HOME=/home/me", "AWS_SECRET_ACCESS_KEY=x", "DATABASE_URL=y",
-	})
+	of := map[string]string{"PATH": os.Getenv("PATH"), "HOME": "/home/me", "AWS_SECRET_ACCESS_KEY": "x", "DATABASE_URL": "y"}
+	env := program.Environment(func(name string) (string, bool) { value, ok := of[name]; return value, ok })
 	s := local(env, clock.System())
 	w := script(`cat > "$1"; echo >> "$1"; env >> "$1"; printf '%s\n' "$2" >> "$1"`, out, "$(reboot); 'it'")
 	w.Place = here

@@ -1,15 +1,14 @@
 package gates
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"os/exec"
-	"time"
 
 	"github.com/imdsctl/imdsctl/internal/engine"
 	"github.com/imdsctl/imdsctl/internal/plan"
+	"github.com/imdsctl/imdsctl/internal/program"
 )
 
 // command runs a program of this machine: it passes by ending with 0. The first line it prints is what people see.
@@ -26,9 +25,6 @@ func (r *Reader) command(ctx context.Context, x *examination, g plan.Gate) error
 	return nil
 }
 
-// drain is how long a program's children may hold its output open after it has ended.
-const drain = 2 * time.Second
-
 // execute runs the program to its end and gives the first line it printed. It is an error if that did not start, took
 // too long, or was ended by a signal.
 func (r *Reader) execute(ctx context.Context, q engine.GateQuery, g plan.Gate) (said string, code int, err error) {
@@ -39,18 +35,9 @@ func (r *Reader) execute(ctx context.Context, q engine.GateQuery, g plan.Gate) (
 	if err != nil {
 		return "", 0, fmt.Errorf("write the query: %w", err)
 	}
-	bounded, stop := within(ctx, r.opt.Clock, timeoutOf(g))
-	defer stop()
-	cmd := exec.CommandContext(bounded, g.Run[0], g.Run[1:]...)
 	var out, complaint head
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(told), &out, &complaint
-	cmd.Env, cmd.WaitDelay = r.environment(q, g), drain
-	ownGroup(cmd)
-	err = cmd.Run()
-	if errors.Is(err, exec.ErrWaitDelay) && bounded.Err() == nil { // it ended well, and left a child behind
-		endGroup(cmd)
-		err = nil
-	}
+	err = program.Command{Run: g.Run, Env: r.environment(q, g), Stdin: told, Out: &out, Err: &complaint, Timeout: timeoutOf(g),
+		Clock: r.opt.Clock}.Execute(ctx)
 	if said = oneLine(out.text); said == "" {
 		said = oneLine(complaint.text)
 	}
@@ -60,7 +47,7 @@ func (r *Reader) execute(ctx context.Context, q engine.GateQuery, g plan.Gate) (
 		return said, 0, nil
 	case ctx.Err() != nil:
 		return "", 0, ctx.Err()
-	case errors.Is(context.Cause(bounded), errTimeout):
+	case errors.Is(err, program.ErrTimeout):
 		return "", 0, fmt.Errorf("%s did not end within %s and was killed", g.Run[0], timeoutOf(g))
 	case ended && exit.ExitCode() > 0:
 		return said, exit.ExitCode(), nil
@@ -69,24 +56,11 @@ func (r *Reader) execute(ctx context.Context, q engine.GateQuery, g plan.Gate) (
 	}
 }
 
-// inherited are the variables a program may take over from imdsctl. None of them is a secret: AWS's, and the keys of
-// webhooks, stay here. The second line is what programs of Windows need to start.
-var inherited = [...]string{
-	"PATH", "HOME", "USER", "LANG", "LC_ALL", "TZ", "TMPDIR",
-	"SYSTEMROOT", "SYSTEMDRIVE", "PATHEXT", "COMSPEC", "TEMP", "TMP", "USERPROFILE",
-}
-
+// environment is what a program may know: no secret is among it.
 func (r *Reader) environment(q engine.GateQuery, g plan.Gate) []string {
-	env := []string{
-		"IMDSCTL_GATE=" + g.Name, "IMDSCTL_STACK=" + q.Stack, "IMDSCTL_MOMENT=" + string(q.Moment),
-		"IMDSCTL_ACCOUNT=" + string(q.Place.Account), "IMDSCTL_REGION=" + string(q.Place.Region),
-	}
-	for _, name := range inherited {
-		if value, ok := r.opt.Env(name); ok {
-			env = append(env, name+"="+value)
-		}
-	}
-	return env
+	return append(program.Environment(r.opt.Env),
+		"IMDSCTL_GATE="+g.Name, "IMDSCTL_STACK="+q.Stack, "IMDSCTL_MOMENT="+string(q.Moment),
+		"IMDSCTL_ACCOUNT="+string(q.Place.Account), "IMDSCTL_REGION="+string(q.Place.Region))
 }
 
 // head keeps the beginning of what is written to it, and takes the rest.

@@ -8,7 +8,6 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"net"
@@ -44,13 +43,12 @@ func (c *timer) Sleep(ctx context.Context, _ time.Duration) error {
 	}
 }
 
-// TestProgram is no test: it is the program that the tests of commands run, told by its arguments what to do.
-func TestProgram(t *testing.T) {
-	args := flag.Args()
-	if len(args) < 2 || args[0] != "program" {
-		t.Skip("runs only as the program of other tests")
+// TestMain lets the test binary be the program that the tests of commands run, told by its arguments what to do.
+func TestMain(m *testing.M) {
+	if len(os.Args) > 2 && os.Args[1] == "program" {
+		os.Exit(program(os.Args[2], os.Args[3:]))
 	}
-	os.Exit(program(args[1], args[2:]))
+	os.Exit(m.Run())
 }
 
 func program(what string, args []string) int {
@@ -91,7 +89,7 @@ func program(what string, args []string) int {
 		_, _ = io.Copy(io.Discard, conn)
 		return 1
 	case "family", "orphan": // a child that waits; a parent that waits for it, or does not
-		child := exec.Command(os.Args[0], "-test.run=^TestProgram$", "--", "program", "wait", args[0])
+		child := exec.Command(os.Args[0], "program", "wait", args[0])
 		child.Stdout = os.Stdout
 		if child.Start() != nil {
 			return 1
@@ -105,7 +103,7 @@ func program(what string, args []string) int {
 }
 
 func run(what string, args ...string) plan.Gate {
-	argv := append([]string{os.Args[0], "-test.run=^TestProgram$", "--", "program", what}, args...)
+	argv := append([]string{os.Args[0], "program", what}, args...)
 	return plan.Gate{Type: plan.GateCommand, Name: "smoke", Run: argv, Timeout: time.Minute}
 }
 

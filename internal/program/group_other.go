@@ -1,6 +1,6 @@
 //go:build !unix
 
-package gates
+package program
 
 import "os/exec"
 
