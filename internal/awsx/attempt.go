@@ -65,6 +65,10 @@ func (s *Session) attempts(ctx context.Context, in middleware.FinalizeInput, nex
 		if f == nil {
 			return out, metadata, nil
 		}
+		if f.class == fleet.ErrLate && c.unknown {
+			f.class = fleet.ErrTransient // this attempt was not sent, but one before it was
+		}
+		c.unknown = c.unknown || f.class == fleet.ErrTransient && !f.unsent
 		if !c.again(ctx, f) {
 			return out, metadata, s.callError(act, *f)
 		}
@@ -87,6 +91,7 @@ type call struct {
 	creds     aws.Credentials
 	refreshed bool
 	resigned  bool
+	unknown   bool // an attempt may have reached AWS, and had no answer
 }
 
 // try makes one attempt; a nil failure is a success.

@@ -40,7 +40,7 @@ func TestACallThatComesTooLateIsNotSent(t *testing.T) {
 		t.Errorf("late: %v, %d sent", err, sent)
 	}
 	f := withoutAnswer(fmt.Errorf("operation error: %w", errTooLate))
-	if f.class != fleet.ErrTransient || !f.unsent || !f.final {
+	if f.class != fleet.ErrLate || !f.unsent || !f.final {
 		t.Errorf("understood as %+v: want unsent, and no other attempt", f)
 	}
 }

@@ -201,7 +201,7 @@ func understand(action string, err error, secrets []string) failure {
 func withoutAnswer(err error) failure {
 	f := failure{class: fleet.ErrTransient, err: concise(err)}
 	if errors.Is(err, errTooLate) {
-		f.unsent, f.final = true, true
+		f.class, f.unsent, f.final = fleet.ErrLate, true, true
 		return f
 	}
 	if _, ok := errors.AsType[*smithyhttp.RequestSendError](err); ok {

@@ -159,7 +159,12 @@ func (r *run) takeGate(s *stackRun, res result) {
 func (l *lane) readGate(ctx context.Context, o Order) result {
 	out := result{Report: Report{Rollout: o.Rollout, Subject: o.Subject}}
 	q := *o.Gate
+	refused := l.late.Load()
 	res, err := l.opt.Gates.ReadGates(ctx, q)
+	if l.late.Load() != refused {
+		out.fatal = fmt.Errorf("read the gates in %s: the lane's lease was over meanwhile", l.place)
+		return out
+	}
 	if ctx.Err() != nil {
 		out.fatal = ctx.Err() // interrupted, not failed
 		return out

@@ -24,6 +24,7 @@ type lane struct {
 	held    bool
 	expires time.Time
 	ends    atomic.Pointer[time.Time] // expires, for those who cannot wait for a renewal
+	late    atomic.Int64              // how often somebody who asked for the end found it past, and so made no call
 }
 
 // hold makes sure that the lane's lease is ours and fresh.
@@ -56,8 +57,14 @@ func (l *lane) expire(at time.Time) {
 	l.ends.Store(&at)
 }
 
-// until is when the lease runs out, as it was renewed last.
-func (l *lane) until() time.Time { return *l.ends.Load() }
+// until is when the lease runs out, as it was renewed last. Whoever asks makes no call once that is past.
+func (l *lane) until() time.Time {
+	end := *l.ends.Load()
+	if !l.opt.Clock.Now().Before(end) {
+		l.late.Add(1)
+	}
+	return end
+}
 
 // release gives the lease back, and tells whether somebody has been waiting for it.
 func (l *lane) release(ctx context.Context) (wanted bool) {
@@ -279,6 +286,12 @@ func (x *execution) undoable(ctx context.Context, probe *plan.Change) (done bool
 // six hours. It says nothing about the change, only about the account's other callers.
 const maxThrottled = 200
 
+// putOff tells errors that say nothing about the change: AWS throttled the call and did not make it, or its time was over
+// before it was sent.
+func putOff(class fleet.ErrorClass) bool {
+	return class == fleet.ErrThrottled || class == fleet.ErrLate
+}
+
 // send makes the write of an open forward intent and records what became of it.
 func (x *execution) send(ctx context.Context, intent Intent) error {
 	res, err := x.call(ctx, intent, false, intent.LeaseUntil)
@@ -300,7 +313,7 @@ func (x *execution) send(ctx context.Context, intent Intent) error {
 	case class == fleet.ErrExpired:
 		return errors.Join(x.settle(ctx, Settlement{Intent: intent.ID, Phase: ChangePending, Class: class,
 			Reason: reason}), err)
-	case class == fleet.ErrThrottled && x.task.Throttled < maxThrottled:
+	case putOff(class) && x.task.Throttled < maxThrottled:
 		return errors.Join(x.settle(ctx, Settlement{Intent: intent.ID, Phase: ChangePending, Class: class,
 			Reason: reason}), errThrottled)
 	case class == fleet.ErrConflict || class == fleet.ErrGone:
@@ -407,7 +420,7 @@ func (x *execution) sendBack(ctx context.Context, intent Intent) error {
 	case class == fleet.ErrExpired:
 		return errors.Join(x.settle(ctx, Settlement{Intent: intent.ID, Phase: ChangeVerified, Wrote: true, Class: class,
 			Reason: err.Error()}), err)
-	case class == fleet.ErrThrottled && x.task.Throttled < maxThrottled:
+	case putOff(class) && x.task.Throttled < maxThrottled:
 		return errors.Join(x.settle(ctx, Settlement{Intent: intent.ID, Phase: ChangeVerified, Wrote: true, Class: class,
 			Reason: err.Error()}), errThrottled)
 	default:

@@ -167,7 +167,7 @@ func (x *execution) unread(ctx context.Context, err error) error {
 // change, so that waiting costs nothing but time. nil where the failure stands.
 func (x *execution) later(class fleet.ErrorClass) error {
 	switch {
-	case class == fleet.ErrThrottled && x.task.Throttled < maxThrottled:
+	case putOff(class) && x.task.Throttled < maxThrottled:
 		return errThrottled
 	case class == fleet.ErrTransient && x.task.Unread < x.lane.opt.MaxAttempts:
 		return errUnread
@@ -333,7 +333,7 @@ func (x *execution) resend(ctx context.Context, intent Intent) error {
 		return nil
 	case class == fleet.ErrExpired:
 		return err
-	case class == fleet.ErrTransient || errors.Is(err, context.DeadlineExceeded) || class == fleet.ErrThrottled:
+	case class == fleet.ErrTransient || errors.Is(err, context.DeadlineExceeded) || putOff(class):
 		return errAgain // the intent stays open and the coordinator sends it here once more
 	case class == fleet.ErrConflict:
 		return x.settle(ctx, Settlement{Intent: intent.ID, Phase: ChangeConflict, Class: class, Reason: err.Error()})

@@ -38,6 +38,8 @@ type process struct {
 	asleep time.Time
 	// beside counts the calls it made beside those of another holder of the lane.
 	beside atomic.Int64
+	// hesitates, where set, comes before each call.
+	hesitates func()
 }
 
 func (p *process) stopFor(d time.Duration) {
@@ -154,25 +156,38 @@ type reach struct {
 
 func (r reach) Write(ctx context.Context, w kind.Write) (kind.Result, error) {
 	if err := r.send(ctx, w.Place); err != nil {
-		return kind.Result{}, &fleet.CallError{Class: fleet.ErrTransient, Place: w.Place, Action: w.Verb, Err: err}
+		return kind.Result{}, &fleet.CallError{Class: classOf(err), Place: w.Place, Action: w.Verb, Err: err}
 	}
 	return r.Driver.Write(ctx, w)
 }
 
 func (r reach) Read(ctx context.Context, id string) (inventory.Resource, error) {
 	if err := r.send(ctx, place); err != nil {
-		return inventory.Resource{}, &fleet.CallError{Class: fleet.ErrTransient, Place: place, Action: "read", Err: err}
+		return inventory.Resource{}, &fleet.CallError{Class: classOf(err), Place: place, Action: "read", Err: err}
 	}
 	return r.Driver.Read(ctx, id)
 }
 
+var errTooLate = errors.New("too late")
+
+// classOf is awsx's class of what was not sent.
+func classOf(err error) fleet.ErrorClass {
+	if errors.Is(err, errTooLate) {
+		return fleet.ErrLate
+	}
+	return fleet.ErrTransient
+}
+
 // send is the last moment before a call leaves the process: what awsx looks at then.
 func (r reach) send(ctx context.Context, at fleet.Place) error {
+	if r.p.hesitates != nil {
+		r.p.hesitates()
+	}
 	if err := r.p.live(); err != nil {
 		return err
 	}
 	if end, ok := clock.End(ctx); ok && !time.Now().Before(end) {
-		return errors.New("too late")
+		return errTooLate
 	}
 	if ctx.Err() != nil {
 		return ctx.Err()
@@ -338,6 +353,32 @@ func TestWorkersShareARollout(t *testing.T) {
 		s.want(t, func(string) bool { return true })
 		if n := len(s.world.Effects); n != 11 {
 			t.Errorf("%d writes for 11 changes", n)
+		}
+	})
+}
+
+// A worker that is too slow to renew its lease makes no call, time and again, and no change fails by that: it says nothing of
+// AWS.
+func TestSlownessFailsNoChange(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t, 1)
+		s.journal.Shared = true
+		p := &process{Journal: s.journal, site: s, name: "slow"}
+		var mu sync.Mutex
+		left, late := 40, 0
+		p.hesitates = func() {
+			mu.Lock()
+			defer mu.Unlock()
+			if left > 0 {
+				left--
+				late++
+				p.stopFor(5 * time.Minute)
+			}
+		}
+		p.run(t.Context())
+		s.want(t, func(string) bool { return true })
+		if n := len(s.world.Effects); n != 4 || late < 40 {
+			t.Errorf("%d writes for 4 changes, held up %d times: %+v", n, late, s.world.Effects)
 		}
 	})
 }

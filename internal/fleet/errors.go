@@ -24,6 +24,9 @@ const (
 	ErrRegionDisabled ErrorClass = "region-disabled"
 	// ErrTransient: a fault of the service or the network; the effect of a write is unknown.
 	ErrTransient ErrorClass = "transient"
+	// ErrLate: the time in which the call might be made was over before it was sent (clock.WithEnd). It was not sent, and
+	// nothing was changed.
+	ErrLate ErrorClass = "late"
 	// ErrInvalid: AWS refused the request itself.
 	ErrInvalid ErrorClass = "invalid"
 	// ErrOther: anything else, never taken for success.
