@@ -69,7 +69,7 @@ func judgeFleet(j job) (any, error) {
 	begun = time.Now()
 	b := plan.NewBuilder(config, plan.Header{Created: now, Tool: "bench"}, func(*plan.Change) error { return nil })
 	for _, f := range fleetFound {
-		in := assess.Input{Snapshot: f.snapshot, Evidence: f.windows, Policy: config, Now: now}
+		in := assess.Input{Manners: manners(), Snapshot: f.snapshot, Evidence: f.windows, Policy: config, Now: now}
 		for _, ws := range f.windows {
 			in.Span = ws[0].Span
 			break
@@ -149,4 +149,14 @@ func BenchmarkPlan(b *testing.B) {
 		b.ReportMetric(whole.Peak, "MiB-peak")
 	}
 	b.ReportMetric(0, "ns/op")
+}
+
+// manners are those of the kinds that the tests have.
+func manners() map[string]assess.Manner {
+	return map[string]assess.Manner{
+		inventory.KindInstance:        {Role: assess.RoleHost, Metric: true},
+		inventory.KindAutoScaling:     {Role: assess.RoleLauncher, Metric: true},
+		inventory.KindLaunchTemplate:  {Role: assess.RoleSource, Metric: true},
+		inventory.KindAccountDefaults: {Role: assess.RoleDefault, Metric: true},
+	}
 }

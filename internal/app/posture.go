@@ -12,6 +12,7 @@ import (
 	"github.com/imdsctl/imdsctl/internal/evidence"
 	"github.com/imdsctl/imdsctl/internal/fleet"
 	"github.com/imdsctl/imdsctl/internal/inventory"
+	"github.com/imdsctl/imdsctl/internal/kinds/all"
 	"github.com/imdsctl/imdsctl/internal/policy"
 	"github.com/imdsctl/imdsctl/internal/store"
 )
@@ -73,7 +74,7 @@ func (a *App) judge(snap *inventory.Snapshot, windows map[fleet.Ref][]*evidence.
 			break
 		}
 	}
-	in := assess.Input{Snapshot: snap, Evidence: windows, Span: out.Span, Policy: a.config, Now: a.clock.Now()}
+	in := assess.Input{Snapshot: snap, Manners: manners(), Evidence: windows, Span: out.Span, Policy: a.config, Now: a.clock.Now()}
 	for i := range snap.Scopes {
 		sc := &snap.Scopes[i]
 		if sc.Status == inventory.ScopeGap {
@@ -87,6 +88,15 @@ func (a *App) judge(snap *inventory.Snapshot, windows map[fleet.Ref][]*evidence.
 		}
 	}
 	out.Report = assess.Place(in)
+	return out
+}
+
+// manners say how each kind is judged.
+func manners() map[string]assess.Manner {
+	out := map[string]assess.Manner{}
+	for _, e := range all.List() {
+		out[e.Kind.Name] = e.Kind.Manner
+	}
 	return out
 }
 

@@ -68,7 +68,7 @@ func House() Rules {
 			{
 				Package: "internal/kind/kindtest",
 				Own: with(pure, "internal/kind", "internal/clock", "internal/awsx", "internal/awssim/...", "internal/engine",
-					"internal/store", "internal/kinds/all"),
+					"internal/store", "internal/kinds/all", "internal/rehearse"),
 				Modules: sdk,
 			},
 			{Package: "internal/engine", Own: with(pure, "internal/kind", "internal/clock"), NoSQL: true},
@@ -126,6 +126,14 @@ func House() Rules {
 			{
 				Package: "internal/demo",
 				Own:     []string{"internal/fleet", "internal/clock", "internal/kind", "internal/roles", "internal/awssim/..."},
+				Modules: sdk, NoSQL: true,
+			},
+
+			// A rehearsal is the real engine in a simulated AWS.
+			{
+				Package: "internal/rehearse",
+				Own: with(pure, "internal/kind", "internal/kinds/all", "internal/clock", "internal/awsx", "internal/cloudwatch",
+					"internal/gates", "internal/followup", "internal/engine", "internal/awssim/..."),
 				Modules: sdk, NoSQL: true,
 			},
 

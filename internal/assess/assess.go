@@ -14,6 +14,8 @@ import (
 // Input is one place with all that is known of it.
 type Input struct {
 	Snapshot *inventory.Snapshot
+	// Manners say how each kind is judged. A kind without one is not.
+	Manners map[string]Manner
 	// Evidence holds the windows of each subject, all over the same span.
 	Evidence map[fleet.Ref][]*evidence.Window
 	// EvidenceGap says why evidence is missing as a whole, where a source could not be read; nil otherwise.
@@ -22,6 +24,8 @@ type Input struct {
 	Span   evidence.Span
 	Policy *policy.Config
 	Now    time.Time
+	// Below is what was judged of the accounts of the organization; only policies need it.
+	Below map[fleet.AccountID]*Below
 }
 
 // Report holds the verdicts of one place.
@@ -45,8 +49,8 @@ func (r *Report) All() []*Verdict {
 	return out
 }
 
-// Place judges every resource of one place: instances by the evidence of their lineage, templates and groups by those who
-// launch through them, the account default by all that would inherit it.
+// Place judges every resource of one place: hosts by the evidence of their lineage, launchers by the hosts they started,
+// sources by those who launch from them, the account default by all that would inherit it.
 func Place(in Input) *Report {
 	j := &judge{in: in, index: inventory.NewIndex(in.Snapshot), bases: map[fleet.Ref]*Basis{},
 		report: &Report{Place: in.Snapshot.Place, verdicts: map[fleet.Ref]*Verdict{}}}
@@ -54,27 +58,41 @@ func Place(in Input) *Report {
 	if d := j.defaults(); d != nil {
 		j.report.Defaults = d.State.Options()
 	}
-	// Each pass rests on the one before: a group on its instances, a template on its groups, the default on all.
-	for _, pass := range []struct {
-		kind  string
-		judge func(*inventory.Resource) *Verdict
-	}{
-		{inventory.KindInstance, j.instance},
-		{inventory.KindAutoScaling, j.group},
-		{inventory.KindLaunchTemplate, j.template},
-		{inventory.KindAccountDefaults, j.accountDefaults},
-	} {
+	// Each role rests on those before it: a launcher on its hosts, a source on its launchers, the default on all.
+	for _, role := range Roles() {
+		judge := j.by(role)
+		if judge == nil {
+			continue
+		}
 		for i := range in.Snapshot.Resources {
 			r := &in.Snapshot.Resources[i]
-			if r.Ref.Kind != pass.kind || r.Status == inventory.StatusTerminated {
+			if in.Manners[r.Ref.Kind].Role != role || r.Status == inventory.StatusTerminated {
 				continue
 			}
-			j.report.verdicts[r.Ref] = pass.judge(r)
+			j.report.verdicts[r.Ref] = judge(r)
 			j.report.order = append(j.report.order, r.Ref)
 		}
 	}
 	slices.SortFunc(j.report.order, fleet.Ref.Compare)
 	return j.report
+}
+
+// by is how a role is judged; nil for what is not.
+func (j *judge) by(role Role) func(*inventory.Resource) *Verdict {
+	switch role {
+	case RoleHost:
+		return j.host
+	case RoleLauncher:
+		return j.launcher
+	case RoleSource:
+		return j.source
+	case RoleDefault:
+		return j.accountDefaults
+	case RolePolicy:
+		return j.policy
+	default:
+		return nil
+	}
 }
 
 type judge struct {
@@ -88,15 +106,15 @@ func facts(r *inventory.Resource) policy.ResourceFacts {
 	return policy.ResourceFacts{Ref: r.Ref, Name: r.Name, Tags: r.Tags}
 }
 
-// instance judges one instance. What is settled (done, exempt, owned by a service) comes before what is observed.
-func (j *judge) instance(r *inventory.Resource) *Verdict {
+// host judges what runs. What is settled (done, exempt, owned by a service) comes before what is observed.
+func (j *judge) host(r *inventory.Resource) *Verdict {
 	v := &Verdict{Ref: r.Ref, Basis: j.basis(j.lineage(r))}
-	if j.settled(v, r, r.State.Options()) {
+	if j.settled(v, r, r.Options()) {
 		return v
 	}
-	v.Want = j.want(r, r.State.Options())
+	v.Want = j.want(r, r.Options())
 	j.observed(v, r, j.own(r))
-	if r.Status != inventory.StatusRunning && v.Status == Ready {
+	if r.Status != inventory.StatusRunning && v.Status == Ready && j.in.Manners[r.Ref.Kind].Metric {
 		v.add(CodeNotRunning, "it is %s; its group's history speaks for it", r.Status)
 	}
 	return v
@@ -119,8 +137,8 @@ func (j *judge) settled(v *Verdict, r *inventory.Resource, o fleet.Options) bool
 	case found && state == policy.ExceptionExpired:
 		v.set(Blocked, CodeExceptionExpired, "the exception of %s expired after %s: renew it or remove it", exception.Owner,
 			exception.Expires)
-	case r.Owner.Managed:
-		v.set(Blocked, CodeManaged, "operated by %s: change it through its owner", r.Owner)
+	case j.index.Owner(r).Managed:
+		v.set(Blocked, CodeManaged, "operated by %s: change it through its owner", j.index.Owner(r))
 	default:
 		return false
 	}
@@ -131,6 +149,8 @@ func (j *judge) settled(v *Verdict, r *inventory.Resource, o fleet.Options) bool
 func (j *judge) observed(v *Verdict, r *inventory.Resource, own *Basis) {
 	b, e := v.Basis, j.in.Policy.Evidence
 	switch {
+	case !j.in.Manners[r.Ref.Kind].Metric:
+		j.unobservable(v, r)
 	case b.Calls > 0 || b.Rejected > 0: // a refused call is a call: where tokens are not required yet, it would be answered
 		j.blocked(v, r, own)
 	case j.in.EvidenceGap != nil:
@@ -147,6 +167,12 @@ func (j *judge) observed(v *Verdict, r *inventory.Resource, own *Basis) {
 		v.set(Ready, CodeCovered, "no v1 call in %d of %d periods since %s, %s seen",
 			b.Covered, b.Periods, stamp(b.Start), plural(b.Boots, "boot"))
 	}
+}
+
+// unobservable judges what no metric counts: only a person can say that nothing there calls v1.
+func (j *judge) unobservable(v *Verdict, r *inventory.Resource) {
+	v.set(Unknown, CodeNoMetric, "AWS counts no v1 calls of a %s: find out what runs there, and accept it by an override", r.Ref.Kind)
+	j.override(v, r)
 }
 
 // lineageKinds are the kinds that tell who the members of a lineage are. A group's history also tells of those that are no
@@ -171,10 +197,15 @@ func (j *judge) blocked(v *Verdict, r *inventory.Resource, own *Basis) {
 		v.set(Blocked, CodeLineageV1Calls, "%s v1 calls in its lineage %s %s, the last after %s",
 			count(b.Calls), b.Lineage.Kind, b.Lineage.ID, stamp(b.LastCall))
 	}
+	j.override(v, r)
+}
+
+// override lets a person's decision turn the verdict.
+func (j *judge) override(v *Verdict, r *inventory.Resource) {
 	if o, ok := j.in.Policy.OverrideFor(facts(r)); ok {
 		v.Status = Ready
 		v.Override = o.Owner + ": " + o.Reason
-		v.add(CodeOverride, "%s accepts them: %s", o.Owner, o.Reason)
+		v.add(CodeOverride, "%s accepts it: %s", o.Owner, o.Reason)
 	}
 }
 

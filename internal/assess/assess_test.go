@@ -109,7 +109,7 @@ func (w *world) judge(t interface{ Fatalf(string, ...any) }) *assess.Report {
 	if len(diags) > 0 {
 		t.Fatalf("config: %v", diags)
 	}
-	return assess.Place(assess.Input{Snapshot: &inventory.Snapshot{Place: place, Resources: w.resources, Scopes: w.scopes},
+	return assess.Place(assess.Input{Manners: manners(), Snapshot: &inventory.Snapshot{Place: place, Resources: w.resources, Scopes: w.scopes},
 		Evidence: w.evidence, EvidenceGap: w.gap, Span: span, Policy: config, Now: now})
 }
 
@@ -433,4 +433,14 @@ func TestEvidenceIsMonotonous(t *testing.T) {
 			before = v.Status
 		}
 	})
+}
+
+// manners are those of the kinds that the tests have.
+func manners() map[string]assess.Manner {
+	return map[string]assess.Manner{
+		inventory.KindInstance:        {Role: assess.RoleHost, Metric: true},
+		inventory.KindAutoScaling:     {Role: assess.RoleLauncher, Metric: true},
+		inventory.KindLaunchTemplate:  {Role: assess.RoleSource, Metric: true},
+		inventory.KindAccountDefaults: {Role: assess.RoleDefault, Metric: true},
+	}
 }

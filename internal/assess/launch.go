@@ -3,6 +3,7 @@ package assess
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -17,8 +18,8 @@ func launchOptions(template *inventory.Resource, selector string) (version strin
 	return version, o, ok
 }
 
-// group judges an Auto Scaling group: done where all its launches require tokens, else by the evidence of its members.
-func (j *judge) group(r *inventory.Resource) *Verdict {
+// launcher judges what starts hosts: done where all its launches require tokens, else by the evidence of its hosts.
+func (j *judge) launcher(r *inventory.Resource) *Verdict {
 	v := &Verdict{Ref: r.Ref, Basis: j.basis(r.Ref)}
 	effective, unresolved := j.effective(r)
 	v.Effective = effective
@@ -31,9 +32,10 @@ func (j *judge) group(r *inventory.Resource) *Verdict {
 	}
 	v.Want = j.want(r, effective)
 	j.observed(v, r, nil)
-	// A member that may not be changed keeps its group's launches as they are.
-	for _, m := range j.index.Members(r.Ref) {
-		if mv := j.report.verdicts[m.Ref]; mv != nil && (mv.Status == Exempt || mv.Status == Blocked) && v.Status == Ready {
+	// A host that may not be changed keeps its launcher's launches as they are; that it is changed through its owner does not.
+	for _, m := range j.index.Hosts(r.Ref) {
+		mv := j.report.verdicts[m.Ref]
+		if mv != nil && (mv.Status == Exempt || mv.Status == Blocked && !mv.Has(CodeManaged)) && v.Status == Ready {
 			v.Status = Blocked
 			v.add(CodeConsumers, "its instance %s is %s: %s", m.Ref.ID, mv.Status, mv.Why())
 			break
@@ -45,6 +47,9 @@ func (j *judge) group(r *inventory.Resource) *Verdict {
 // effective is the weakest setting among all launches of a group: what its templates say, over the account's default. An
 // AMI that requires tokens can only make a launch stricter, so leaving it out never calls an optional launch required.
 func (j *judge) effective(r *inventory.Resource) (o fleet.Options, unresolved string) {
+	if r.Says != nil {
+		return r.Says.Over(j.report.Defaults), ""
+	}
 	found := false
 	for _, l := range r.Links {
 		if l.Relation != inventory.LaunchesFrom {
@@ -65,7 +70,7 @@ func (j *judge) effective(r *inventory.Resource) (o fleet.Options, unresolved st
 		found = true
 	}
 	if !found {
-		return o, "it launches from no launch template"
+		return o, "it launches from nothing that was read"
 	}
 	return o, ""
 }
@@ -75,7 +80,15 @@ func closed(o fleet.Options) bool {
 	return o.Tokens == fleet.TokensRequired || o.Endpoint == fleet.Disabled
 }
 
-// template judges a launch template by everyone who launches through it: done where every launch is closed already, ready
+// source judges what launches read.
+func (j *judge) source(r *inventory.Resource) *Verdict {
+	if r.Ref.Kind == inventory.KindImage {
+		return j.image(r)
+	}
+	return j.template(r)
+}
+
+// template judges a launch template or configuration by everyone who launches through it: done where every launch is closed already, ready
 // where at least one consumer is ready to be closed and none is in the way. Which versions can move is the kind's matter.
 func (j *judge) template(r *inventory.Resource) *Verdict {
 	v := &Verdict{Ref: r.Ref, Basis: j.basis(r.Ref)}
@@ -84,13 +97,13 @@ func (j *judge) template(r *inventory.Resource) *Verdict {
 	consumers := j.index.Consumers(r.Ref)
 	users := j.bareUsers(r)
 	if len(consumers) == 0 && len(users) == 0 {
-		if j.settled(v, r, v.Effective) || j.unread(v, inventory.KindAutoScaling, inventory.KindInstance) {
+		if j.settled(v, r, v.Effective) || j.unread(v, j.launching()...) {
 			return v
 		}
-		v.set(Unknown, CodeNoConsumers, "no group uses it and no instance was launched from it in the window")
+		v.set(Unknown, CodeNoConsumers, "nothing launches from it, and no instance was launched from it in the window")
 		return v
 	}
-	if j.settled(v, r, fleet.Options{}) || j.unread(v, inventory.KindAutoScaling, inventory.KindInstance) {
+	if j.settled(v, r, fleet.Options{}) || j.unread(v, j.launching()...) {
 		return v
 	}
 	v.Want = j.want(r, said)
@@ -153,7 +166,7 @@ func (j *judge) accountDefaults(r *inventory.Resource) *Verdict {
 		v.set(Blocked, CodeDeclarative, "managed by %s: change the organization's policy", by)
 		return v
 	}
-	if j.unread(v, inventory.KindInstance, inventory.KindAutoScaling, inventory.KindLaunchTemplate) {
+	if j.unread(v, j.inheriting()...) {
 		return v
 	}
 	v.Want = fleet.Options{Tokens: fleet.TokensRequired}
@@ -194,6 +207,10 @@ func (j *judge) unread(v *Verdict, kinds ...string) bool {
 			v.set(Unknown, CodeGap, "%s could not be read (%s): %s", kind, gap.Class, gap.Detail)
 			return true
 		}
+		if !j.in.Snapshot.Read(kind) {
+			v.set(Unknown, CodeGap, "%s was not read: scan this place again", kind)
+			return true
+		}
 	}
 	return false
 }
@@ -201,12 +218,14 @@ func (j *judge) unread(v *Verdict, kinds ...string) bool {
 // inherits tells whether a launch of this lineage would take HttpTokens from the account's default: a group, or an
 // instance without a group, whose launch source does not say it.
 func (j *judge) inherits(r *inventory.Resource) bool {
-	switch r.Ref.Kind {
-	case inventory.KindAutoScaling:
-		return slices.ContainsFunc(r.Links, func(l inventory.Link) bool {
-			return l.Relation == inventory.LaunchesFrom && j.silent(l.To, l.Selector)
-		}) || len(r.Links) == 0
-	case inventory.KindInstance:
+	switch {
+	case j.in.Manners[r.Ref.Kind].Role == RoleLauncher && r.Says != nil:
+		return r.Says.Tokens == "" && j.in.Manners[r.Ref.Kind].Metric
+	case j.in.Manners[r.Ref.Kind].Role == RoleLauncher:
+		from := func(l inventory.Link) bool { return l.Relation == inventory.LaunchesFrom }
+		return slices.ContainsFunc(r.Links, func(l inventory.Link) bool { return from(l) && j.silent(l.To, l.Selector) }) ||
+			!slices.ContainsFunc(r.Links, from)
+	case r.Ref.Kind == inventory.KindInstance:
 		if _, grouped := r.Link(inventory.MemberOf); grouped {
 			return false // its group stands for it
 		}
@@ -220,7 +239,7 @@ func (j *judge) inherits(r *inventory.Resource) bool {
 // with, from a template that is not about to be changed: a container that falls back to v1 today would fail.
 func (j *judge) shortOfHops(r *inventory.Resource) bool {
 	ran := j.hops(r)
-	for _, m := range j.index.Members(r.Ref) {
+	for _, m := range j.index.Hosts(r.Ref) {
 		ran = max(ran, j.hops(m))
 	}
 	return slices.ContainsFunc(r.Links, func(l inventory.Link) bool {
@@ -266,4 +285,21 @@ func firstOf(items []string, n int) string {
 		return strings.Join(items, "; ")
 	}
 	return strings.Join(items[:n], "; ") + fmt.Sprintf("; and %d more", len(items)-n)
+}
+
+// launching lists the kinds that tell what launches from a source.
+func (j *judge) launching() []string {
+	return slices.DeleteFunc(j.inheriting(), func(name string) bool { return j.in.Manners[name].Role == RoleSource })
+}
+
+// inheriting lists the kinds that tell what would inherit an account's default.
+func (j *judge) inheriting() []string {
+	out := []string{inventory.KindInstance}
+	for _, name := range slices.Sorted(maps.Keys(j.in.Manners)) {
+		m := j.in.Manners[name]
+		if m.Metric && (m.Role == RoleLauncher || m.Role == RoleSource) && name != inventory.KindImage {
+			out = append(out, name)
+		}
+	}
+	return out
 }

@@ -23,9 +23,9 @@ func (j *judge) basis(lineage fleet.Ref) Basis {
 	if b, ok := j.bases[lineage]; ok {
 		return *b
 	}
-	members := j.index.Members(lineage)
+	members := j.index.Hosts(lineage)
 	if len(members) == 0 {
-		if r := j.index.Resource(lineage); r != nil && r.Ref.Kind == inventory.KindInstance {
+		if r := j.index.Resource(lineage); r != nil && j.in.Manners[r.Ref.Kind].Role == RoleHost {
 			members = []*inventory.Resource{r}
 		}
 	}

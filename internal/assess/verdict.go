@@ -57,6 +57,9 @@ const (
 	CodeNotRunning       Code = "not-running"
 	CodeDeclarative      Code = "declarative-policy"
 	CodeUnresolved       Code = "launch-source-unresolved"
+	CodeNoMetric         Code = "no-v1-metric"
+	CodeSource           Code = "set-by-its-source"
+	CodeNoTokens         Code = "silent-about-tokens"
 )
 
 // Reason is one sentence behind a verdict.

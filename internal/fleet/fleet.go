@@ -181,6 +181,9 @@ const (
 	OwnerBeanstalk      = "elastic-beanstalk"
 	OwnerBatch          = "batch"
 	OwnerECS            = "ecs-capacity"
+	OwnerEMR            = "emr"
+	OwnerParallel       = "parallelcluster"
+	OwnerCloud9         = "cloud9"
 	OwnerService        = "aws-service"
 )
 

@@ -14,10 +14,25 @@ import (
 
 // Names of the kinds that other pure packages reason about. A kind's folder owns everything else about it.
 const (
-	KindInstance        = "ec2-instance"
-	KindLaunchTemplate  = "launch-template"
-	KindAutoScaling     = "auto-scaling-group"
-	KindAccountDefaults = "account-defaults"
+	KindInstance            = "ec2-instance"
+	KindLaunchTemplate      = "launch-template"
+	KindLaunchConfiguration = "launch-configuration"
+	KindAutoScaling         = "auto-scaling-group"
+	KindFleet               = "ec2-fleet"
+	KindSpotFleet           = "spot-fleet"
+	KindImage               = "ami"
+	KindAccountDefaults     = "account-defaults"
+	KindNodegroup           = "eks-nodegroup"
+	KindECSCapacity         = "ecs-capacity"
+	KindBatch               = "batch-environment"
+	KindBeanstalk           = "beanstalk-environment"
+	KindEMR                 = "emr-security-configuration"
+	KindImageBuilder        = "image-builder"
+	KindNotebook            = "sagemaker-notebook"
+	KindLightsail           = "lightsail-instance"
+	KindAppStream           = "appstream"
+	KindWorkspace           = "workspaces-instance"
+	KindOrganizationPolicy  = "organization-policy"
 )
 
 // Status is whether a resource that runs is running.
@@ -41,6 +56,9 @@ type Resource struct {
 	Launched time.Time `json:"launched,omitzero"`
 	// State is the kind's own canonical document: what is compared before a write and restored by a rollback.
 	State fleet.State `json:"state"`
+	// Says are the metadata options in the state, as people compare them, for a kind whose API has words of its own for them
+	// (SageMaker's minimum version, Beanstalk's DisableIMDSv1). Nil where the state has the canonical names: see Options.
+	Says *fleet.Options `json:"says,omitempty"`
 	// Launch holds what future launches are told, by selector: for a launch template each version that was read, by number.
 	// It is immutable content, hence not part of State.
 	Launch map[string]fleet.Options `json:"launch,omitempty"`
@@ -53,8 +71,17 @@ type Resource struct {
 	Settling bool `json:"settling,omitempty"`
 }
 
+// Options are the metadata options that the resource itself says.
+func (r *Resource) Options() fleet.Options {
+	if r.Says != nil {
+		return *r.Says
+	}
+	return r.State.Options()
+}
+
 // Attribute names.
 const (
+	// AttrImage is an AMI. Of a source with versions it is that of the default; AttrImage + "/" + number is a version's.
 	AttrImage        = "image"
 	AttrInstanceType = "instance-type"
 	AttrProfile      = "instance-profile" // ARN
@@ -62,6 +89,16 @@ const (
 	AttrPlatform     = "platform"
 	AttrPublicIP     = "public-ip"
 	AttrDesired      = "desired-capacity"
+	// AttrContainers is what runs containers on a host, where that is known: "ecs", "eks", "kubernetes", "batch", "docker".
+	AttrContainers = "containers"
+	// AttrNetworkModes are the network modes of the containers on a host, sorted and joined by commas: "awsvpc,bridge".
+	AttrNetworkModes = "network-modes"
+	// AttrCluster is the name of the cluster that a host, a group or a node group belongs to.
+	AttrCluster = "cluster"
+	// AttrImageOwner is the account or alias that owns an image; AttrCreated and AttrDeprecated are RFC 3339 times.
+	AttrImageOwner = "image-owner"
+	AttrCreated    = "created"
+	AttrDeprecated = "deprecated"
 )
 
 // Relation names how one resource hangs on another.
@@ -75,6 +112,13 @@ const (
 	LaunchedFrom Relation = "launched-from"
 	// LaunchesFrom: a group or fleet will launch from a template; Selector is "$Default", "$Latest" or a number.
 	LaunchesFrom Relation = "launches-from"
+	// Operates: a service's resource makes, changes and ends another one, which must not be changed behind its back: an EKS
+	// node group its Auto Scaling group, a Beanstalk environment its own. The other one's owner follows from it.
+	Operates Relation = "operates"
+	// Scales: a service decides how large a group is, and its people what it launches: an ECS capacity provider its group.
+	Scales Relation = "scales"
+	// RunsOn: something of a service lives on an instance that others own: an ECS container instance, say.
+	RunsOn Relation = "runs-on"
 )
 
 // Selectors of a template version that move by themselves.
@@ -91,6 +135,8 @@ type Link struct {
 	// Field names the field of this resource's State that holds the selector, so that a plan can pin a consumer without
 	// knowing its kind. Empty where it cannot be written.
 	Field string `json:"field,omitempty"`
+	// Starts: writing the field is accepted at once and completed later (a change of class "start").
+	Starts bool `json:"starts,omitempty"`
 }
 
 // Link gives the first link of the relation, if there is one.
@@ -108,11 +154,12 @@ const (
 	FieldLatestVersion  = "LatestVersion"
 )
 
-// ResolveVersion turns a selector into the version number that template would launch now; "" where it cannot be known.
+// ResolveVersion turns a selector into the version number that template would launch now; "" where it cannot be known, and
+// for a source without versions, such as a launch configuration, whose one content stands in Launch under "".
 func ResolveVersion(template *Resource, selector string) string {
 	switch selector {
 	case "", SelectDefault:
-		return template.State[FieldDefaultVersion]
+		return template.State[FieldDefaultVersion] // a launch configuration has none
 	case SelectLatest:
 		return template.State[FieldLatestVersion]
 	}
@@ -179,6 +226,8 @@ type Index struct {
 	byRef     map[fleet.Ref]*Resource
 	consumers map[fleet.Ref][]Consumer
 	members   map[fleet.Ref][]*Resource
+	operators map[fleet.Ref][]*Resource
+	guests    map[fleet.Ref][]*Resource
 }
 
 // Consumer is a resource that launches from another, with the link that says how.
@@ -193,6 +242,8 @@ func NewIndex(s *Snapshot) *Index {
 		byRef:     make(map[fleet.Ref]*Resource, len(s.Resources)),
 		consumers: map[fleet.Ref][]Consumer{},
 		members:   map[fleet.Ref][]*Resource{},
+		operators: map[fleet.Ref][]*Resource{},
+		guests:    map[fleet.Ref][]*Resource{},
 	}
 	for i := range s.Resources {
 		r := &s.Resources[i]
@@ -203,6 +254,10 @@ func NewIndex(s *Snapshot) *Index {
 				ix.consumers[l.To] = append(ix.consumers[l.To], Consumer{r, l})
 			case MemberOf, LaunchedFrom:
 				ix.members[l.To] = append(ix.members[l.To], r)
+			case Operates:
+				ix.operators[l.To] = append(ix.operators[l.To], r)
+			case RunsOn:
+				ix.guests[l.To] = append(ix.guests[l.To], r)
 			}
 		}
 	}
@@ -228,6 +283,48 @@ func (ix *Index) Any(status Status) bool {
 // Members lists the instances that belong to a group or were launched from a template, in the snapshot's order.
 func (ix *Index) Members(ref fleet.Ref) []*Resource { return ix.members[ref] }
 
+// Operators lists what operates ref: whoever changes ref itself is changed back by them.
+func (ix *Index) Operators(ref fleet.Ref) []*Resource { return ix.operators[ref] }
+
+// Guests lists what runs on the host ref.
+func (ix *Index) Guests(ref fleet.Ref) []*Resource { return ix.guests[ref] }
+
+// Hosts lists the instances that a launcher has started: its own members, and those of the groups it operates.
+func (ix *Index) Hosts(ref fleet.Ref) []*Resource {
+	out := ix.members[ref]
+	if r := ix.byRef[ref]; r != nil {
+		for _, l := range r.Links {
+			if l.Relation == Operates {
+				out = append(slices.Clip(out), ix.members[l.To]...)
+			}
+		}
+	}
+	return out
+}
+
+// Owner is who would change a resource back. What a service operates belongs to the service, and so do the members of a group
+// that it operates, whatever their own tags say.
+func (ix *Index) Owner(r *Resource) fleet.Owner {
+	if r.Owner.Managed {
+		return r.Owner
+	}
+	if by := ix.operators[r.Ref]; len(by) > 0 {
+		name := by[0].Name
+		if name == "" {
+			name = by[0].Ref.ID
+		}
+		return fleet.Owner{Type: by[0].Ref.Kind, Name: name, Managed: true}
+	}
+	if l, ok := r.Link(MemberOf); ok {
+		if group := ix.byRef[l.To]; group != nil && group != r {
+			if o := ix.Owner(group); o.Managed {
+				return o
+			}
+		}
+	}
+	return r.Owner
+}
+
 // Gap finds the scope that keeps kind from being known completely in this place, if any.
 func (s *Snapshot) Gap(kind string) (Scope, bool) {
 	for _, sc := range s.Scopes {
@@ -236,4 +333,9 @@ func (s *Snapshot) Gap(kind string) (Scope, bool) {
 		}
 	}
 	return Scope{}, false
+}
+
+// Read tells whether a scan has ever looked for kind in this place. A snapshot without any scope is not a scan's.
+func (s *Snapshot) Read(kind string) bool {
+	return len(s.Scopes) == 0 || slices.ContainsFunc(s.Scopes, func(sc Scope) bool { return sc.Kind == kind || sc.Kind == "" })
 }

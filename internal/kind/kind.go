@@ -25,6 +25,10 @@ type Kind struct {
 	Name string
 	// Doc says in a paragraph what the kind is, where its setting lives and what is peculiar about it.
 	Doc string
+	// Manner is how resources of the kind are judged.
+	Manner assess.Manner
+	// Global: the kind lives once in an organization, in the global place of its management account, and nowhere else.
+	Global bool
 	// Reads and Writes are the AWS calls the driver makes, with what they depend on. The roles that imdsctl prints are
 	// made of them, and the suite compares them with the calls it observes.
 	Reads, Writes []Action

@@ -81,10 +81,10 @@ func TestOwnerByTags(t *testing.T) {
 		},
 		{
 			map[string]string{"eks:nodegroup-name": "ng", kind.TagGroup: "eks-ng"},
-			fleet.Owner{Type: fleet.OwnerEKS, Name: "ng"},
+			fleet.Owner{Type: fleet.OwnerEKS, Name: "ng", Managed: true},
 		},
-		{map[string]string{"karpenter.sh/nodepool": "default"}, fleet.Owner{Type: fleet.OwnerKarpenter, Name: "default"}},
-		{map[string]string{"AWSBatchServiceTag": "batch"}, fleet.Owner{Type: fleet.OwnerBatch}},
+		{map[string]string{"karpenter.sh/nodepool": "default"}, fleet.Owner{Type: fleet.OwnerKarpenter, Name: "default", Managed: true}},
+		{map[string]string{"AWSBatchServiceTag": "batch"}, fleet.Owner{Type: fleet.OwnerBatch, Managed: true}},
 		{map[string]string{"AWSBatchServiceTag": "other"}, fleet.Owner{}},
 		{map[string]string{"ManagedBy": "Terraform"}, fleet.Owner{Type: fleet.OwnerTerraform}},
 		{map[string]string{"ManagedBy": "hand"}, fleet.Owner{}},

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/imdsctl/imdsctl/internal/evidence"
 	"github.com/imdsctl/imdsctl/internal/fleet"
 	"github.com/imdsctl/imdsctl/internal/inventory"
 )
@@ -36,6 +37,29 @@ type HistoryReader interface {
 	// they were members of and when they were launched (zero where the history does not reach that far back). Errors are
 	// as in List.
 	History(ctx context.Context, since time.Time, emit func(inventory.Resource) error) error
+}
+
+// ReferenceReader is a Driver of a kind of which List shows only what the account owns, while launches also read what belongs
+// to others: public and shared images. A scan asks for those that others name, after all other kinds were listed.
+type ReferenceReader interface {
+	// ReadReferenced emits those of ids that AWS shows, in any order; one that it does not show is no error, and is not
+	// emitted. Any number of ids may be asked for. Errors are as in List.
+	ReadReferenced(ctx context.Context, ids []string, emit func(inventory.Resource) error) error
+}
+
+// MetricReader is a Driver of a kind that counts v1 calls in a metric of its own service, rather than in CloudWatch's
+// namespace AWS/EC2.
+type MetricReader interface {
+	// History yields one observation of each subject, in order, over the span. An error means that all further subjects
+	// would meet it too: those are then unknown.
+	History(ctx context.Context, subjects []fleet.Ref, span evidence.Span, yield func(Observation) error) error
+}
+
+// Observation is what was observed of one subject.
+type Observation struct {
+	Windows []*evidence.Window
+	// Gap says why it is not all; nil if it is.
+	Gap error
 }
 
 // WriteReader is a Driver of a kind whose state cannot be told by its id alone.

@@ -10,8 +10,9 @@ import (
 const TagGroup = "aws:autoscaling:groupName"
 
 // OwnerByTags tells who created a resource, from the tags that AWS services and tools leave, the nearest owner first:
-// an instance of a group that a CloudFormation stack made belongs to the group. Elastic Beanstalk is the one owner that
-// is always Managed; what a service says of itself (Operator.Managed) comes from elsewhere.
+// an instance of a group that a CloudFormation stack made belongs to the group. What a service or a cluster's own controller
+// makes and replaces is Managed; what a service says of itself (Operator.Managed) and what follows from references comes
+// from elsewhere.
 func OwnerByTags(tags map[string]string) fleet.Owner {
 	for _, rule := range ownerTags() {
 		value, ok := tags[rule.key]
@@ -22,31 +23,39 @@ func OwnerByTags(tags map[string]string) fleet.Owner {
 		if rule.value != "" {
 			name = ""
 		}
-		return fleet.Owner{Type: rule.owner, Name: name, Managed: rule.owner == fleet.OwnerBeanstalk}
+		return fleet.Owner{Type: rule.owner, Name: name, Managed: rule.managed}
 	}
 	return fleet.Owner{}
 }
 
 type ownerTag struct {
-	key   string
-	value string // empty: any, and it is the owner's name
-	owner string
+	key     string
+	value   string // empty: any, and it is the owner's name
+	owner   string
+	managed bool
 }
 
+// ownerTags are in the order in which they are looked at. Sources: the user guides of Elastic Beanstalk ("Tagging resources"),
+// EKS ("Managed node groups"), Karpenter ("NodePools"), Batch ("Tagging"), EMR ("Tag and categorize"), ParallelCluster
+// ("AWS ParallelCluster tags") and Cloud9.
 func ownerTags() []ownerTag {
 	return []ownerTag{
-		{"elasticbeanstalk:environment-name", "", fleet.OwnerBeanstalk},
-		{"eks:nodegroup-name", "", fleet.OwnerEKS},
-		{"karpenter.sh/nodepool", "", fleet.OwnerKarpenter},
-		{"karpenter.sh/provisioner-name", "", fleet.OwnerKarpenter}, // before Karpenter 0.32
-		{"AWSBatchServiceTag", "batch", fleet.OwnerBatch},
-		{"aws:ecs:clusterName", "", fleet.OwnerECS},
-		{TagGroup, "", fleet.OwnerAutoScaling},
-		{"aws:cloudformation:stack-name", "", fleet.OwnerCloudFormation},
-		{"terraform", "true", fleet.OwnerTerraform},
-		{"Terraform", "true", fleet.OwnerTerraform},
-		{"ManagedBy", "terraform", fleet.OwnerTerraform},
-		{"managed-by", "terraform", fleet.OwnerTerraform},
-		{"managed_by", "terraform", fleet.OwnerTerraform},
+		{"elasticbeanstalk:environment-name", "", fleet.OwnerBeanstalk, true},
+		{"eks:nodegroup-name", "", fleet.OwnerEKS, true},
+		{"karpenter.sh/nodepool", "", fleet.OwnerKarpenter, true},
+		{"karpenter.sh/provisioner-name", "", fleet.OwnerKarpenter, true}, // before Karpenter 0.32
+		{"karpenter.k8s.aws/cluster", "", fleet.OwnerKarpenter, true},     // its launch templates
+		{"AWSBatchServiceTag", "batch", fleet.OwnerBatch, true},
+		{"aws:elasticmapreduce:job-flow-id", "", fleet.OwnerEMR, true},
+		{"parallelcluster:cluster-name", "", fleet.OwnerParallel, true},
+		{"aws:cloud9:environment", "", fleet.OwnerCloud9, true},
+		{"aws:ecs:clusterName", "", fleet.OwnerECS, false},
+		{TagGroup, "", fleet.OwnerAutoScaling, false},
+		{"aws:cloudformation:stack-name", "", fleet.OwnerCloudFormation, false},
+		{"terraform", "true", fleet.OwnerTerraform, false},
+		{"Terraform", "true", fleet.OwnerTerraform, false},
+		{"ManagedBy", "terraform", fleet.OwnerTerraform, false},
+		{"managed-by", "terraform", fleet.OwnerTerraform, false},
+		{"managed_by", "terraform", fleet.OwnerTerraform, false},
 	}
 }

@@ -208,7 +208,7 @@ func places(t interface{ Fatal(...any) }, text string, made map[fleet.AccountID]
 		at := place
 		at.Account = id
 		move := func(r fleet.Ref) fleet.Ref { r.Place = at; return r }
-		in := assess.Input{Snapshot: &inventory.Snapshot{Place: at, Resources: slices.Clone(s.resources)}, Span: span, Policy: config, Now: now}
+		in := assess.Input{Manners: manners(), Snapshot: &inventory.Snapshot{Place: at, Resources: slices.Clone(s.resources)}, Span: span, Policy: config, Now: now}
 		in.Evidence = maps.Clone(s.evidence)
 		clear(in.Evidence)
 		for i := range in.Snapshot.Resources {

@@ -91,7 +91,7 @@ func (s *scene) builder(t interface{ Fatal(...any) }) (*plan.Builder, error) {
 		c.Undo, c.Disruption, c.Calls = "full", "none", map[string]int{"ec2:Test": 3}
 		return nil
 	})
-	report := assess.Place(assess.Input{Snapshot: &inventory.Snapshot{Place: place, Resources: s.resources}, Evidence: s.evidence, Span: span, Policy: config, Now: now})
+	report := assess.Place(assess.Input{Manners: manners(), Snapshot: &inventory.Snapshot{Place: place, Resources: s.resources}, Evidence: s.evidence, Span: span, Policy: config, Now: now})
 	if err := b.Add(plan.Proposal{Account: policy.AccountFacts{ID: place.Account}, Report: report, Needs: s.needs}); err != nil {
 		return nil, err
 	}
@@ -344,4 +344,14 @@ func FuzzRead(f *testing.F) {
 			t.Fatalf("plan %v, error %v", p, err)
 		}
 	})
+}
+
+// manners are those of the kinds that the tests have.
+func manners() map[string]assess.Manner {
+	return map[string]assess.Manner{
+		inventory.KindInstance:        {Role: assess.RoleHost, Metric: true},
+		inventory.KindAutoScaling:     {Role: assess.RoleLauncher, Metric: true},
+		inventory.KindLaunchTemplate:  {Role: assess.RoleSource, Metric: true},
+		inventory.KindAccountDefaults: {Role: assess.RoleDefault, Metric: true},
+	}
 }

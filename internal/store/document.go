@@ -26,6 +26,7 @@ type document struct {
 	Links    []link                   `json:"links,omitempty"`
 	Launch   map[string]fleet.Options `json:"launch,omitempty"`
 	Settling bool                     `json:"settling,omitempty"`
+	Says     *fleet.Options           `json:"says,omitempty"`
 }
 
 // link is an inventory.Link whose target leaves out the place where that is the resource's own.
@@ -34,19 +35,21 @@ type link struct {
 	To       string             `json:"to"`
 	Selector string             `json:"sel,omitempty"`
 	Field    string             `json:"field,omitempty"`
+	Starts   bool               `json:"starts,omitempty"`
 }
 
 // here begins a target in the resource's own place; a reference never begins with a dot.
 const here = "./"
 
 func documentOf(r *inventory.Resource) document {
-	d := document{Name: r.Name, State: r.State, Attrs: r.Attrs, Tags: r.Tags, Owner: r.Owner, Launch: r.Launch, Settling: r.Settling}
+	d := document{Name: r.Name, State: r.State, Attrs: r.Attrs, Tags: r.Tags, Owner: r.Owner, Launch: r.Launch, Settling: r.Settling,
+		Says: r.Says}
 	for _, l := range r.Links {
 		to := l.To.String()
 		if l.To.Place == r.Ref.Place {
 			to = here + l.To.Kind + "/" + l.To.ID
 		}
-		d.Links = append(d.Links, link{Relation: l.Relation, To: to, Selector: l.Selector, Field: l.Field})
+		d.Links = append(d.Links, link{Relation: l.Relation, To: to, Selector: l.Selector, Field: l.Field, Starts: l.Starts})
 	}
 	return d
 }
@@ -66,7 +69,7 @@ func (d *document) links(place fleet.Place) ([]inventory.Link, error) {
 		if err != nil {
 			return nil, fmt.Errorf("link in document: %w", err)
 		}
-		out[i] = inventory.Link{Relation: l.Relation, To: ref, Selector: l.Selector, Field: l.Field}
+		out[i] = inventory.Link{Relation: l.Relation, To: ref, Selector: l.Selector, Field: l.Field, Starts: l.Starts}
 	}
 	return out, nil
 }

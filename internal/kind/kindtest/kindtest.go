@@ -88,6 +88,7 @@ func (s *suite) kind(t T, e all.Entry) {
 		{"tells the truth about failed writes", b.faultsWhileWriting},
 		{"survives a crash at every call", b.crashes},
 		{"makes the calls it declares", b.calls},
+		{"can be rehearsed", b.rehearses},
 	} {
 		t.Run(c.name, c.check)
 	}

@@ -40,6 +40,7 @@ func Kind() kind.Kind {
 		Doc: "The account's default metadata options in a region. A launch takes from them, field by field, what neither " +
 			"its parameters nor its launch template say. Running instances do not change. A declarative policy of the " +
 			"organization takes them out of the account's hands.",
+		Manner: assess.Manner{Role: assess.RoleDefault, Metric: true},
 		Reads:  []kind.Action{{Name: actionGet, Resource: "*"}},
 		Writes: []kind.Action{{Name: actionModify, Resource: "*"}},
 		Verbs: []kind.Verb{{

@@ -48,6 +48,7 @@ func Kind() kind.Kind {
 		Doc: "EC2 Auto Scaling groups: the launch templates that they launch from, in their mixed instances policy and its " +
 			"overrides too, by $Default, $Latest or number. A group of a launch configuration has to be moved to a template " +
 			"by hand. Changing what a group launches from does not touch the instances that run.",
+		Manner: assess.Manner{Role: assess.RoleLauncher, Metric: true},
 		Reads: []kind.Action{
 			{Name: actionDescribe, Resource: "*"},
 			{Name: actionActivities, Resource: "*"},

@@ -38,7 +38,8 @@ func Kind() kind.Kind {
 		Doc: "EC2 instances, those that AWS services manage included. Metadata options belong to the instance from its " +
 			"launch on; changing them needs no restart and works on stopped instances too. AWS accepts a change first and " +
 			"applies it within seconds (state pending, then applied).",
-		Reads: []kind.Action{{Name: actionDescribe, Resource: "*"}, {Name: actionDefaults, Resource: "*"}},
+		Manner: assess.Manner{Role: assess.RoleHost, Metric: true},
+		Reads:  []kind.Action{{Name: actionDescribe, Resource: "*"}, {Name: actionDefaults, Resource: "*"}},
 		Writes: []kind.Action{
 			{Name: actionModify, Resource: "arn:{partition}:ec2:{region}:{account}:instance/*"},
 		},

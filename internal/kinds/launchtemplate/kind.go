@@ -14,6 +14,7 @@ import (
 	"regexp"
 	"strconv"
 
+	"github.com/imdsctl/imdsctl/internal/assess"
 	"github.com/imdsctl/imdsctl/internal/fleet"
 	"github.com/imdsctl/imdsctl/internal/inventory"
 	"github.com/imdsctl/imdsctl/internal/kind"
@@ -51,6 +52,7 @@ func Kind() kind.Kind {
 			"from the old with tokens required, compared with it in everything else, and then made the default or named by " +
 			"the groups. A version is live for users of $Latest the moment it exists, so these are pinned first where the " +
 			"copy is of another version than the latest.",
+		Manner: assess.Manner{Role: assess.RoleSource, Metric: true},
 		Reads: []kind.Action{
 			{Name: actionTemplates, Resource: "*"},
 			{Name: actionVersions, Resource: "*"},
