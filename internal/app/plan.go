@@ -54,6 +54,7 @@ func (a *App) Plan(ctx context.Context, o PlanOptions) (*PlanResult, error) {
 	taken := now
 	kinds := all.List()
 	b := plan.NewBuilder(a.config, plan.Header{Created: now, Tool: a.opt.Version, Database: db.Path()}, describer(kinds))
+	b.ByHand = Commands
 	for report, err := range a.Assess(ctx) {
 		if err != nil {
 			return nil, err
@@ -121,12 +122,17 @@ func targeted(t policy.Targets, kindName string) bool {
 	switch kindName {
 	case inventory.KindInstance:
 		return t.Instances
-	case inventory.KindLaunchTemplate, inventory.KindAutoScaling:
+	case inventory.KindLaunchTemplate, inventory.KindLaunchConfiguration, inventory.KindAutoScaling, inventory.KindFleet,
+		inventory.KindSpotFleet:
 		return t.Templates
 	case inventory.KindAccountDefaults:
 		return t.AccountDefaults
+	case inventory.KindImage:
+		return t.Images
+	case inventory.KindOrganizationPolicy:
+		return t.Policies
 	}
-	return true
+	return t.Services
 }
 
 // undoBehaviour is the plan's word for a change whose effect can be taken back, but which leaves something behind.

@@ -35,6 +35,7 @@ type Report struct {
 	verdicts map[fleet.Ref]*Verdict
 	order    []fleet.Ref
 	Defaults fleet.Options // the account's defaults for this region
+	judge    *judge
 }
 
 // Verdict finds the verdict on a resource; nil where none was judged.
@@ -54,7 +55,7 @@ func (r *Report) All() []*Verdict {
 func Place(in Input) *Report {
 	j := &judge{in: in, index: inventory.NewIndex(in.Snapshot), bases: map[fleet.Ref]*Basis{},
 		report: &Report{Place: in.Snapshot.Place, verdicts: map[fleet.Ref]*Verdict{}}}
-	j.report.Index = j.index
+	j.report.Index, j.report.judge = j.index, j
 	if d := j.defaults(); d != nil {
 		j.report.Defaults = d.State.Options()
 	}
@@ -102,14 +103,22 @@ type judge struct {
 	bases  map[fleet.Ref]*Basis
 }
 
-func facts(r *inventory.Resource) policy.ResourceFacts {
-	return policy.ResourceFacts{Ref: r.Ref, Name: r.Name, Tags: r.Tags}
+// Facts are what the configuration's rules see of a resource.
+func Facts(ix *inventory.Index, r *inventory.Resource) policy.ResourceFacts {
+	c := ix.Containers(r)
+	return policy.ResourceFacts{Ref: r.Ref, Name: r.Name, Tags: r.Tags, Cluster: c.Cluster, Containers: c.Runtime, NetworkModes: c.Modes}
 }
+
+func (j *judge) facts(r *inventory.Resource) policy.ResourceFacts { return Facts(j.index, r) }
 
 // host judges what runs. What is settled (done, exempt, owned by a service) comes before what is observed.
 func (j *judge) host(r *inventory.Resource) *Verdict {
 	v := &Verdict{Ref: r.Ref, Basis: j.basis(j.lineage(r))}
+	v.Hops = j.hopsOf(r, r.Options())
 	if j.settled(v, r, r.Options()) {
+		if v.Has(CodeRequired) && !j.index.Owner(r).Managed {
+			v.Want = fleet.Options{HopLimit: j.want(r, r.Options()).HopLimit}
+		}
 		return v
 	}
 	v.Want = j.want(r, r.Options())
@@ -122,7 +131,7 @@ func (j *judge) host(r *inventory.Resource) *Verdict {
 
 // settled sets the verdict where evidence is not asked: exempt, an endpoint that is off, tokens required, a service's own.
 func (j *judge) settled(v *Verdict, r *inventory.Resource, o fleet.Options) bool {
-	exception, state, found := j.in.Policy.Exempt(facts(r), j.in.Now)
+	exception, state, found := j.in.Policy.Exempt(j.facts(r), j.in.Now)
 	switch {
 	case found && state == policy.ExceptionActive:
 		v.set(Exempt, CodeException, "exception of %s until %s: %s", exception.Owner, exception.Expires, exception.Reason)
@@ -202,18 +211,18 @@ func (j *judge) blocked(v *Verdict, r *inventory.Resource, own *Basis) {
 
 // override lets a person's decision turn the verdict.
 func (j *judge) override(v *Verdict, r *inventory.Resource) {
-	if o, ok := j.in.Policy.OverrideFor(facts(r)); ok {
+	if o, ok := j.in.Policy.OverrideFor(j.facts(r)); ok {
 		v.Status = Ready
 		v.Override = o.Owner + ": " + o.Reason
 		v.add(CodeOverride, "%s accepts it: %s", o.Owner, o.Reason)
 	}
 }
 
-// want is what a resource should say: tokens required, and the hop limit a rule gives it.
+// want is what a resource should say: tokens required, and the hop limit that the configuration gives it.
 func (j *judge) want(r *inventory.Resource, now fleet.Options) fleet.Options {
 	w := fleet.Options{Tokens: fleet.TokensRequired}
-	if n, _ := j.in.Policy.HopLimitFor(facts(r)); n != policy.KeepHopLimit && n != now.HopLimit {
-		w.HopLimit = n
+	if h := j.hopsOf(r, now); h.Rule != "" && h.Needed != now.HopLimit {
+		w.HopLimit = h.Needed
 	}
 	return w
 }

@@ -108,6 +108,8 @@ type Verdict struct {
 	Want fleet.Options `json:"want,omitzero"`
 	// Effective is what a future launch would get, for templates, groups and defaults.
 	Effective fleet.Options `json:"effective,omitzero"`
+	// Hops is the hop limit of a host against what runs on it; nil for what is no host.
+	Hops *Hops `json:"hop_limit,omitempty"`
 	// Override names who accepted v1 calls, and why, where a person did.
 	Override string `json:"override,omitempty"`
 }

@@ -193,16 +193,19 @@ func (b *batch) backward(s *stackRun) {
 			return true, false
 		}
 		stuck := ""
+		if c.Undo == plan.UndoNone {
+			stuck = "AWS does not let it be undone"
+		}
 		for _, u := range c.users {
 			switch {
 			case u.state.Phase == ChangeStuck:
-				stuck = u.Ref.ID
+				stuck = u.Ref.ID + " still builds on it"
 			case u.busy, u.unsettled(), u.revertible():
 				return false, false
 			}
 		}
 		if stuck != "" {
-			b.order(c, Order{Act: ActStuck, Reason: stuck + " still builds on it"})
+			b.order(c, Order{Act: ActStuck, Reason: stuck})
 		} else {
 			b.order(c, Order{Act: ActBackward})
 		}

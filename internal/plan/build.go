@@ -29,11 +29,16 @@ type Proposal struct {
 // A follow-up is complete as it is, and is not described.
 type Describe func(c *Change) error
 
+// Commands gives the AWS CLI commands that would make a change by hand; none where its kind knows none.
+type Commands func(c *Change) []string
+
 // Builder puts a plan together place by place, so that only the plan itself is ever held whole.
 type Builder struct {
 	config   *policy.Config
 	describe Describe
-	plan     *Plan
+	// ByHand is asked for the commands of changes that are left to people; nil gives none.
+	ByHand Commands
+	plan   *Plan
 	// calendars are those in use. Stacks number them, from 1, in the order in which they came up; Finish orders them anew.
 	calendars []policy.Calendar
 	ramps     [][]policy.Share // by wave of the plan
@@ -48,8 +53,8 @@ func NewBuilder(config *policy.Config, header Header, describe Describe) *Builde
 	return &Builder{config: config, describe: describe, plan: &Plan{Header: header}}
 }
 
-// Add plans one place: it merges needs, drops what would touch an exempt resource with all that depends on it, chains the
-// changes of each resource, and groups them into stacks. An error is a defect of a kind, not of the fleet.
+// Add plans one place: it merges needs, drops what may not be written with all that depends on it, chains the changes of each
+// resource, and groups them into stacks. An error is a defect of a kind, not of the fleet.
 func (b *Builder) Add(p Proposal) error {
 	placement, err := b.config.WaveOf(p.Account)
 	if err != nil {
@@ -60,7 +65,10 @@ func (b *Builder) Add(p Proposal) error {
 	if err != nil {
 		return err
 	}
-	kept := b.spareExempt(p, merged)
+	kept, err := b.spare(p, merged)
+	if err != nil {
+		return err
+	}
 	ordered, err := sequence(kept)
 	if err != nil {
 		return err
@@ -83,46 +91,11 @@ func (b *Builder) count(p Proposal) {
 		}
 		r := p.Report.Index.Resource(v.Ref)
 		if v.Status == assess.Exempt {
-			e, _, _ := b.config.Exempt(facts(r), b.plan.Header.Created)
+			e, _, _ := b.config.Exempt(assess.Facts(p.Report.Index, r), b.plan.Header.Created)
 			b.plan.Exempt = append(b.plan.Exempt, Exempt{Ref: r.Ref, Name: r.Name, Owner: e.Owner, Reason: e.Reason, Expires: e.Expires.String()})
 		}
 	}
 	b.plan.Manuals = append(b.plan.Manuals, p.Manuals...)
-}
-
-// spareExempt drops the needs that would write an exempt resource, and whatever comes after one of them.
-func (b *Builder) spareExempt(p Proposal, needs []*Need) []*Need {
-	dropped := map[Key]fleet.Ref{}
-	for changed := true; changed; {
-		changed = false
-		for _, n := range needs {
-			if _, ok := dropped[n.Key()]; ok {
-				continue
-			}
-			if v := p.Report.Verdict(n.Ref); v != nil && v.Status == assess.Exempt {
-				dropped[n.Key()], changed = n.Ref, true
-				continue
-			}
-			for _, a := range n.After {
-				if because, ok := dropped[a]; ok {
-					dropped[n.Key()], changed = because, true
-					break
-				}
-			}
-		}
-	}
-	var kept []*Need
-	for _, n := range needs {
-		because, ok := dropped[n.Key()]
-		if !ok {
-			kept = append(kept, n)
-			continue
-		}
-		b.plan.Manuals = append(b.plan.Manuals, Manual{Ref: n.Ref,
-			Reason: fmt.Sprintf("%s is left out because it would need a write to the exempt %s %s", n.Action, because.Kind, because.ID),
-			Remedy: "End the exception, or give its users a launch template of their own."})
-	}
-	return kept
 }
 
 // chain gives each change its whole before and after: the first change of a resource starts from what was found, each
@@ -189,7 +162,7 @@ func sharing(known, s fleet.State) fleet.State {
 func permitted(report *assess.Report, n *Need) error {
 	for _, ref := range append([]fleet.Ref{n.Ref}, n.For...) {
 		v := report.Verdict(ref)
-		serves := ref != n.Ref || n.Stage == StageFleet || n.Stage == StageDefaults
+		serves := ref != n.Ref || n.Stage == StageFleet || n.Stage.late()
 		if !serves || v != nil && (v.Status == assess.Ready || v.Status == assess.Done) {
 			continue
 		}
@@ -241,7 +214,7 @@ func (b *Builder) Finish() *Plan {
 		return cmp.Or(cmp.Compare(position[x.Stack], position[y.Stack]), cmp.Compare(x.Step, y.Step))
 	})
 	slices.SortFunc(p.Manuals, func(x, y Manual) int { return cmp.Or(x.Ref.Compare(y.Ref), strings.Compare(x.Reason, y.Reason)) })
-	p.Manuals = slices.Compact(p.Manuals)
+	p.Manuals = slices.CompactFunc(p.Manuals, func(x, y Manual) bool { return x.Ref == y.Ref && x.Reason == y.Reason })
 	slices.SortFunc(p.Exempt, func(x, y Exempt) int { return x.Ref.Compare(y.Ref) })
 	s := &p.Header.Summary
 	s.Changes, s.Stacks, s.Manuals, s.Exempt = 0, len(p.Stacks), len(p.Manuals), len(p.Exempt)
@@ -259,16 +232,19 @@ func (b *Builder) Finish() *Plan {
 }
 
 // waves numbers the waves that have something to do. imdsctl's own hosts wait for all other stacks, so they and what
-// follows them belong to the last wave.
+// follows them belong to the last of the configured waves; what cannot be undone, and the organization's policies, have waves
+// of their own after that, each with an approval of its own.
 func (b *Builder) waves() {
 	p := b.plan
 	accounts, last := map[int]map[fleet.AccountID]bool{}, 0
 	for _, s := range p.Stacks {
-		last = max(last, s.Wave)
+		if s.Wave < len(b.config.Waves) {
+			last = max(last, s.Wave)
+		}
 	}
 	for i := range p.Stacks {
 		s := &p.Stacks[i]
-		if s.Last {
+		if s.Last && s.Wave < len(b.config.Waves) {
 			s.Wave = last
 		}
 		if accounts[s.Wave] == nil {
@@ -277,16 +253,30 @@ func (b *Builder) waves() {
 		accounts[s.Wave][s.Place.Account] = true
 	}
 	renumber := map[int]int{}
-	for i, w := range b.config.Waves {
+	add := func(i int, name string, approval bool, ramp []policy.Share) {
 		if len(accounts[i]) > 0 {
 			renumber[i] = len(p.Header.Waves)
-			b.ramps = append(b.ramps, b.config.RampOf(i))
-			p.Header.Waves = append(p.Header.Waves, Wave{Name: w.Name, Accounts: slices.Sorted(maps.Keys(accounts[i])), Approval: w.Approval})
+			b.ramps = append(b.ramps, ramp)
+			p.Header.Waves = append(p.Header.Waves, Wave{Name: name, Accounts: slices.Sorted(maps.Keys(accounts[i])), Approval: approval})
 		}
+	}
+	for i, w := range b.config.Waves {
+		add(i, w.Name, w.Approval, b.config.RampOf(i))
+	}
+	for i, stage := range lateStages() {
+		add(len(b.config.Waves)+i, b.waveName(string(stage)), true, b.config.RampOf(len(b.config.Waves)-1))
 	}
 	for i := range p.Stacks {
 		p.Stacks[i].Wave = renumber[p.Stacks[i].Wave]
 	}
+}
+
+// waveName is a name that no wave of the configuration has.
+func (b *Builder) waveName(name string) string {
+	for slices.ContainsFunc(b.config.Waves, func(w policy.Wave) bool { return w.Name == name }) {
+		name += " (at the end)"
+	}
+	return name
 }
 
 func stackID(place fleet.Place, keys []string) string {

@@ -46,10 +46,25 @@ const (
 	StageLaunch Stage = "launch"
 	// StageDefaults changes the account's default in a region, after all stacks of the region.
 	StageDefaults Stage = "defaults"
+	// StageImages makes AMIs require tokens, which cannot be undone, after all else.
+	StageImages Stage = "images"
+	// StagePolicies changes the organization's policies, last.
+	StagePolicies Stage = "organization-policies"
 )
 
+// lateStages are those that have waves of their own, after all others.
+func lateStages() []Stage { return []Stage{StageImages, StagePolicies} }
+
+// late tells the stages in which a resource is written that others inherit from, however ready it is itself.
+func (s Stage) late() bool { return s == StageDefaults || slices.Contains(lateStages(), s) }
+
+// UndoNone is the undo of a change that AWS does not let be taken back.
+const UndoNone = "none"
+
 // Stages lists all stages in order.
-func Stages() []Stage { return []Stage{StageHopLimit, StageFleet, StageLaunch, StageDefaults} }
+func Stages() []Stage {
+	return append([]Stage{StageHopLimit, StageFleet, StageLaunch, StageDefaults}, lateStages()...)
+}
 
 // Key identifies a need: needs with equal keys are one change.
 type Key string
@@ -182,6 +197,8 @@ type Manual struct {
 	Name   string    `json:"name,omitempty"`
 	Reason string    `json:"reason"`
 	Remedy string    `json:"remedy,omitempty"`
+	// Commands are the AWS CLI commands that do it.
+	Commands []string `json:"commands,omitempty"`
 }
 
 // merge joins needs with equal keys and refuses two that disagree on what they do.

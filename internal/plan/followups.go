@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 
+	"github.com/imdsctl/imdsctl/internal/assess"
 	"github.com/imdsctl/imdsctl/internal/fleet"
 	"github.com/imdsctl/imdsctl/internal/inventory"
 	"github.com/imdsctl/imdsctl/internal/policy"
@@ -45,7 +46,7 @@ func (b *Builder) followUps(s *Stack, ix *inventory.Index, changes []*Change, ne
 		if at, ok := last[c.Ref]; !ok || at != i || !observable(ix, c) {
 			continue
 		}
-		for _, f := range b.config.FollowUpsFor(facts(ix.Resource(c.Ref))) {
+		for _, f := range b.config.FollowUpsFor(assess.Facts(ix, ix.Resource(c.Ref))) {
 			follow, err := b.followUp(f, c)
 			if err != nil {
 				return nil, fmt.Errorf("follow-up %q of %s: %w", f.Name, c.Ref, err)

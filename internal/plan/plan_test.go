@@ -2,6 +2,7 @@ package plan_test
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -33,6 +34,7 @@ type scene struct {
 	evidence  map[fleet.Ref][]*evidence.Window
 	needs     []plan.Need
 	config    string
+	disrupts  map[string]string // what actions do to what runs; others disturb nothing
 }
 
 func newScene() *scene { return &scene{evidence: map[fleet.Ref][]*evidence.Window{}} }
@@ -88,9 +90,10 @@ func (s *scene) builder(t interface{ Fatal(...any) }) (*plan.Builder, error) {
 		t.Fatal(diags)
 	}
 	b := plan.NewBuilder(config, plan.Header{Created: now, Tool: "test", Taken: now}, func(c *plan.Change) error {
-		c.Undo, c.Disruption, c.Calls = "full", "none", map[string]int{"ec2:Test": 3}
+		c.Undo, c.Disruption, c.Calls = "full", cmp.Or(s.disrupts[c.Action], "none"), map[string]int{"ec2:Test": 3}
 		return nil
 	})
+	b.ByHand = func(c *plan.Change) []string { return []string{"aws " + c.Action + " " + c.Ref.ID} }
 	report := assess.Place(assess.Input{Manners: manners(), Snapshot: &inventory.Snapshot{Place: place, Resources: s.resources}, Evidence: s.evidence, Span: span, Policy: config, Now: now})
 	if err := b.Add(plan.Proposal{Account: policy.AccountFacts{ID: place.Account}, Report: report, Needs: s.needs}); err != nil {
 		return nil, err

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/imdsctl/imdsctl/internal/assess"
 	"github.com/imdsctl/imdsctl/internal/fleet"
 	"github.com/imdsctl/imdsctl/internal/inventory"
 	"github.com/imdsctl/imdsctl/internal/policy"
@@ -18,6 +19,9 @@ func (b *Builder) stack(p Proposal, placement policy.Placement, changes []*Chang
 	for i, c := range changes {
 		byID[c.ID] = i
 		keyOf[i] = b.home(p.Report.Index, c.Ref, needs[i])
+		if needs[i].Stage.late() {
+			continue // it follows those it is for, and is none of them
+		}
 		for _, ref := range needs[i].For {
 			joined.join(keyOf[i], b.groupKey(p.Report.Index, ref))
 		}
@@ -39,7 +43,7 @@ func (b *Builder) stack(p Proposal, placement policy.Placement, changes []*Chang
 	var ids, defaults []string
 	var followUps []*Change
 	for root, members := range groups {
-		s := Stack{Wave: placement.Index, Place: p.Report.Place, Criticality: placement.Criticality, Calendar: calendar}
+		s := Stack{Wave: b.waveOf(placement, needs[members[0]].Stage), Place: p.Report.Place, Criticality: placement.Criticality, Calendar: calendar}
 		s.ID, s.Name = stackID(s.Place, keysOf[root]), stackName(keysOf[root])
 		s.Last = slices.ContainsFunc(members, func(i int) bool { return b.config.OwnHost(changes[i].Ref.ID) })
 		slices.Sort(members)
@@ -51,9 +55,10 @@ func (b *Builder) stack(p Proposal, placement policy.Placement, changes []*Chang
 			return err
 		}
 		followUps = append(followUps, more...)
-		if needs[members[0]].Stage == StageDefaults {
+		switch stage := needs[members[0]].Stage; {
+		case stage == StageDefaults:
 			defaults = append(defaults, s.ID)
-		} else {
+		case !stage.late():
 			ids = append(ids, s.ID)
 		}
 		b.plan.Stacks = append(b.plan.Stacks, s)
@@ -75,6 +80,14 @@ func (b *Builder) stack(p Proposal, placement policy.Placement, changes []*Chang
 	return nil
 }
 
+// waveOf is the wave of a stack: its account's, unless its stage has one of its own after all others.
+func (b *Builder) waveOf(placement policy.Placement, stage Stage) int {
+	if i := slices.Index(lateStages(), stage); i >= 0 {
+		return len(b.config.Waves) + i
+	}
+	return placement.Index
+}
+
 // stackFacts is what the configuration looks at of a stack: the resources its changes write and those they are for.
 func stackFacts(ix *inventory.Index, c policy.Criticality, changes []*Change, needs []*Need, members []int) policy.StackFacts {
 	out := policy.StackFacts{Criticality: c}
@@ -83,21 +96,20 @@ func stackFacts(ix *inventory.Index, c policy.Criticality, changes []*Change, ne
 		for _, ref := range append([]fleet.Ref{changes[i].Ref}, needs[i].For...) {
 			if r := ix.Resource(ref); r != nil && !seen[ref] {
 				seen[ref] = true
-				out.Resources = append(out.Resources, facts(r))
+				out.Resources = append(out.Resources, assess.Facts(ix, r))
 			}
 		}
 	}
 	return out
 }
 
-func facts(r *inventory.Resource) policy.ResourceFacts {
-	return policy.ResourceFacts{Ref: r.Ref, Name: r.Name, Tags: r.Tags}
-}
-
 // home is the stack key a change belongs to by itself.
 func (b *Builder) home(ix *inventory.Index, ref fleet.Ref, n *Need) string {
-	if n.Stage == StageDefaults {
+	switch {
+	case n.Stage == StageDefaults:
 		return "defaults/" + string(ref.Region)
+	case n.Stage.late():
+		return string(n.Stage) + "/" + ref.ID // a stack of its own, which shares a wave with its like
 	}
 	return b.groupKey(ix, ref)
 }
@@ -111,7 +123,7 @@ func (b *Builder) groupKey(ix *inventory.Index, ref fleet.Ref) string {
 	if l, ok := r.Link(inventory.MemberOf); ok {
 		return l.To.Kind + "/" + l.To.ID
 	}
-	key, _ := b.config.Stack.KeyOf(facts(r))
+	key, _ := b.config.Stack.KeyOf(assess.Facts(ix, r))
 	return key
 }
 

@@ -68,8 +68,8 @@ func stepName(stage Stage, c cut, canary, last bool) string {
 func (b *Builder) order(ix *inventory.Index, changes []*Change, of []int) []int {
 	late := func(i int) int {
 		rank := 0
-		if !observable(ix, changes[i]) {
-			rank = 1
+		if !observable(ix, changes[i]) || changes[i].Ref.Kind != inventory.KindInstance {
+			rank = 1 // what is told to future launches follows what runs
 		}
 		if b.config.OwnHost(changes[i].Ref.ID) {
 			rank += 2

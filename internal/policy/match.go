@@ -14,6 +14,10 @@ type ResourceFacts struct {
 	// Name is what people call the resource: an instance's tag Name, a template's name.
 	Name string
 	Tags map[string]string
+	// Cluster is the cluster that it belongs to, Containers what runs containers on it ("ecs", "eks", …), and NetworkModes the
+	// network modes of those; empty where nothing of it is known.
+	Cluster, Containers string
+	NetworkModes        []string
 }
 
 // Match selects resources. Every part that is set must hold; a part with several values holds if one of them does. A
@@ -27,6 +31,9 @@ type Match struct {
 	Name     []Glob
 	// Tag asks for every key, with a value that one of its patterns matches.
 	Tag map[string][]Glob
+	// Cluster, Containers and NetworkMode match what is known of a host of containers; NetworkMode holds if one of those in use
+	// does.
+	Cluster, Containers, NetworkMode []Glob
 }
 
 // Matches tells whether the match selects the resource.
@@ -40,12 +47,16 @@ func (m Match) Matches(r ResourceFacts) bool {
 		matchesAny(m.Region, string(r.Ref.Region)) &&
 		matchesAny(m.Kind, r.Ref.Kind) &&
 		matchesAny(m.Name, r.Name) &&
-		matchesTags(m.Tag, r.Tags)
+		matchesTags(m.Tag, r.Tags) &&
+		matchesAny(m.Cluster, r.Cluster) &&
+		matchesAny(m.Containers, r.Containers) &&
+		(len(m.NetworkMode) == 0 || slices.ContainsFunc(r.NetworkModes, func(mode string) bool { return matchesAny(m.NetworkMode, mode) }))
 }
 
 // IsZero tells whether no part is set.
 func (m Match) IsZero() bool {
-	return len(m.Resource)+len(m.Account)+len(m.Region)+len(m.Kind)+len(m.Name)+len(m.Tag) == 0
+	return len(m.Resource)+len(m.Account)+len(m.Region)+len(m.Kind)+len(m.Name)+len(m.Tag)+
+		len(m.Cluster)+len(m.Containers)+len(m.NetworkMode) == 0
 }
 
 // String describes the match for people: "kind ec2-instance, tag app=web*|api".
@@ -56,6 +67,9 @@ func (m Match) String() string {
 	parts = describePart(parts, "region", m.Region)
 	parts = describePart(parts, "kind", m.Kind)
 	parts = describePart(parts, "name", m.Name)
+	parts = describePart(parts, "cluster", m.Cluster)
+	parts = describePart(parts, "containers", m.Containers)
+	parts = describePart(parts, "network mode", m.NetworkMode)
 	return strings.Join(describeTags(parts, m.Tag), ", ")
 }
 

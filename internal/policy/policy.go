@@ -154,17 +154,21 @@ type Evidence struct {
 	RequireBoot bool
 }
 
-// KeepHopLimit, as a hop limit, leaves each resource the one it has.
-const KeepHopLimit = 0
+// KeepHopLimit, as a hop limit, leaves each resource the one it has; AutoHopLimit gives it the one that what runs there needs, as
+// far as that is known.
+const (
+	KeepHopLimit = 0
+	AutoHopLimit = -1
+)
 
 // HopLimit chooses the hop limit a resource gets.
 type HopLimit struct {
-	// Default is 1 to 64, or KeepHopLimit.
+	// Default is 1 to 64, KeepHopLimit or AutoHopLimit.
 	Default int
 	Rules   []HopLimitRule
 }
 
-// HopLimitRule gives the resources it matches a hop limit, 1 to 64 or KeepHopLimit.
+// HopLimitRule gives the resources it matches a hop limit, 1 to 64, KeepHopLimit or AutoHopLimit.
 type HopLimitRule struct {
 	Match Match
 	Value int
@@ -206,6 +210,8 @@ type Gates struct {
 	Patience time.Duration
 	// Interval is how often gates are read; 0 for Delay, and at least a minute. See Every.
 	Interval time.Duration
+	// LaunchProof is how long a step waits for a first launch; below 0 where the file does not say. See LaunchPatience.
+	LaunchProof time.Duration
 	Alarms   []AlarmGate
 	Commands []CommandGate
 	Webhooks []WebhookGate
@@ -285,6 +291,8 @@ type Rollout struct {
 	Stages Stages
 	// Overrides are for some stacks; the first that matches decides.
 	Overrides []PaceRule
+	// Replacement says how running instances come to require tokens.
+	Replacement Replacements
 	// Ramp are the shares of a wave's stacks that may have started before all of them have ended; the last is all. Never
 	// empty.
 	Ramp []Share
@@ -383,9 +391,6 @@ type Stack struct {
 	Tag string
 }
 
-// Targets says what a plan may change.
-type Targets struct{ Instances, Templates, AccountDefaults bool }
-
 // Limits hold imdsctl below the API limits of AWS.
 type Limits struct {
 	// Safety is the share of each limit that imdsctl uses, above 0 to 1; the rest stays for everybody else.
@@ -457,12 +462,13 @@ func written() *Config {
 		Criticality:  CriticalityPolicy{Default: Medium},
 		Evidence:     Evidence{Window: 14 * day, Period: time.Hour, MinCoverage: 0.95, RequireBoot: true},
 		Gates: Gates{StatusChecks: true, Heartbeat: HeartbeatCPU, Delay: 5 * time.Minute, GroupHealth: true,
-			TargetHealth: true, Patience: 30 * time.Minute},
+			TargetHealth: true, Patience: 30 * time.Minute, LaunchProof: launchProofUnsaid},
 		Bake: Bake{Low: 30 * time.Minute, Medium: 2 * time.Hour, High: 6 * time.Hour, Critical: 24 * time.Hour},
 		Rollout: Rollout{Steps: []Share{{Count: 1}, {Percent: 100}}, Ramp: everything(), MaxInFlight: 100, MaxInFlightAccount: 20,
-			Concurrency: 50, ConcurrencyAccount: 5, OnFailure: Halt, Irreversible: Refuse},
+			Concurrency: 50, ConcurrencyAccount: 5, OnFailure: Halt, Irreversible: Refuse,
+			Replacement: Replacements{Default: ReplaceInPlace}},
 		Stack:   Stack{CloudFormation: true},
-		Targets: Targets{Instances: true, Templates: true, AccountDefaults: true},
+		Targets: Targets{Instances: true, Templates: true, AccountDefaults: true, Services: true},
 		Limits:  Limits{Safety: 0.5},
 	}
 }

@@ -205,7 +205,8 @@ func evidenceFields(e *Evidence) []field {
 func hopLimitFields(h *HopLimit) []field {
 	return []field{
 		{key: "default", value: one(&h.Default, hopLimit()),
-			doc: "Hop limit where no rule matches; `keep` leaves each resource its own."},
+			doc: "Hop limit where no rule matches. `keep` leaves each resource its own; `auto` gives 2 to hosts whose containers need " +
+				"it, as far as imdsctl can tell, and 1 to all others."},
 		{key: "rules",
 			value: objects[HopLimitRule]{&h.Rules, hopLimitRuleFields,
 				func(r *HopLimitRule) *string { return &r.Where }},
@@ -238,6 +239,12 @@ func matchFields(m *Match) []field {
 			doc: "The resource's name (tag `Name`, or its own name)."},
 		{key: "tag", value: tagPatterns(&m.Tag),
 			doc: "Tags of the resource: every key must be there, with a value that matches."},
+		{key: "cluster", value: oneOrMany(&m.Cluster, glob("a pattern", "patterns")),
+			doc: "Cluster that the resource belongs to, by its name, where that is known."},
+		{key: "containers", value: oneOrMany(&m.Containers, glob("a pattern", "patterns")),
+			doc: "What runs containers on the host: `ecs`, `eks`, `kubernetes`, `batch` or `docker`; `*` for hosts of containers and all others."},
+		{key: "network_mode", value: oneOrMany(&m.NetworkMode, glob("a pattern", "patterns")),
+			doc: "Network mode of a container on the host: `bridge`, `awsvpc` or `host`."},
 	}
 }
 
@@ -283,16 +290,6 @@ func stackFields(s *Stack) []field {
 			doc: "Group by CloudFormation stack (tag `" + TagCloudFormationStack + "`)."},
 		{key: "tag", value: one(&s.Tag, tagKey()),
 			doc: "Key of a tag whose value names the stack, for what CloudFormation does not group."},
-	}
-}
-
-func targetFields(t *Targets) []field {
-	return []field{
-		{key: "instances", value: one(&t.Instances, boolean()), doc: "Running and stopped instances."},
-		{key: "templates", value: one(&t.Templates, boolean()),
-			doc: "Launch templates, and the groups that launch from them."},
-		{key: "account_defaults", value: one(&t.AccountDefaults, boolean()),
-			doc: "The defaults of each account and region."},
 	}
 }
 

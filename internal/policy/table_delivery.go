@@ -26,6 +26,11 @@ func gateFields(g *Gates) []field {
 			doc: "How long a failing gate may hold a stack back that has not begun, before the stack fails."},
 		{key: "interval", value: one(&g.Interval, optional(duration(time.Second, day))),
 			doc: "How often gates are read.", computed: "`gates.delay`, and at least `1m`"},
+		{key: "launch_proof", value: one(&g.LaunchProof, unsaid(duration(0, 30*day))),
+			doc: "How long a step that changes what is launched stays open until one instance was launched by each launcher, runs with " +
+				"tokens required and passes its status checks. One that does not require them, or does not pass, fails the step. When " +
+				"nothing was launched by then, the step goes on, and journal and report say that no launch was seen; `0s` does not wait.",
+			computed: "`" + showDuration(DefaultLaunchProof) + "`, and `0s` for a group that keeps no instances"},
 		{key: "alarms", value: objects[AlarmGate]{&g.Alarms, alarmFields, func(a *AlarmGate) *string { return &a.Where }},
 			doc: "Named CloudWatch alarms: none is in the state `ALARM`, and none is missing."},
 		{key: "commands",
@@ -92,6 +97,11 @@ func rolloutFields(r *Rollout) []field {
 			value: objects[PaceRule]{&r.Overrides, paceFields, func(p *PaceRule) *string { return &p.Where }},
 			doc: "Steps and bake times of some stacks, tried in order. What an override does not say is as for all others; its " +
 				"`steps` go before `rollout.stages`."},
+		{key: "replacement", value: object{fields: replacementFields(&r.Replacement)},
+			doc: "How the running instances of an Auto Scaling group come to require IMDSv2: `in-place` changes them as they run; " +
+				"`natural` leaves them, and the stack stays open until all that run were launched from what the group launches now, or " +
+				"require tokens; `refresh` leaves them too, and replaces them by an instance refresh, which is also the permission to. " +
+				"Instances without a group are always changed in place."},
 		{key: "ramp", value: shares{&r.Ramp},
 			doc: "How many of a wave's stacks may have started before all of those have ended, in the form of `steps`. `[5, 10%, " +
 				"100%]` tries five stacks, then a tenth, then all."},

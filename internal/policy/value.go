@@ -549,30 +549,36 @@ func number(high float64) element[float64] {
 	}
 }
 
-// hopLimit is 1 to 64, or the word keep.
+// hopLimit is 1 to 64, or one of the words keep and auto.
 func hopLimit() element[int] {
-	const what = "`keep` or a hop limit from 1 to 64"
+	const what = "`keep`, `auto` or a hop limit from 1 to 64"
 	e := integer(1, 64)
 	e.one, e.many, e.tags = what, what, []string{tagInt, tagString}
 	number := e.parse
 	e.parse = func(s string) (int, *fault) {
-		if s == "keep" {
+		switch s {
+		case "keep":
 			return KeepHopLimit, nil
+		case "auto":
+			return AutoHopLimit, nil
 		}
 		v, bad := number(s)
 		if bad != nil {
-			return 0, &fault{what: "is not a hop limit", remedy: "Write keep, or a number from 1 to 64."}
+			return 0, &fault{what: "is not a hop limit", remedy: "Write keep, auto, or a number from 1 to 64."}
 		}
 		return v, nil
 	}
 	e.show = func(v int) any {
-		if v == KeepHopLimit {
+		switch v {
+		case KeepHopLimit:
 			return "keep"
+		case AutoHopLimit:
+			return "auto"
 		}
 		return v
 	}
 	e.sch = map[string]any{"anyOf": []any{
-		map[string]any{"const": "keep"}, map[string]any{"type": "integer", "minimum": 1, "maximum": 64},
+		map[string]any{"enum": []any{"keep", "auto"}}, map[string]any{"type": "integer", "minimum": 1, "maximum": 64},
 		map[string]any{"type": "string", "pattern": "^([1-9]|[1-5][0-9]|6[0-4])$"},
 	}}
 	return e

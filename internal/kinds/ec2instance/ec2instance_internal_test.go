@@ -48,8 +48,16 @@ func TestPropose(t *testing.T) {
 		{"hop limit is kept", instance(options("optional", "5")), assess.Verdict{
 			Status: assess.Ready, Want: fleet.Options{Tokens: fleet.TokensRequired},
 		}, []string{VariantTokens}, false},
-		{"unknown", instance(options("optional", "1")), assess.Verdict{Status: assess.Unknown, Want: ready.Want}, nil, false},
-		{"done", instance(options("required", "1")), assess.Verdict{Status: assess.Done, Want: ready.Want}, nil, false},
+		{"unknown", instance(options("optional", "1")), assess.Verdict{
+			Status: assess.Unknown, Want: ready.Want,
+		}, []string{VariantHopLimit}, false},
+		{"unknown, with more hops than it needs", instance(options("optional", "3")), assess.Verdict{
+			Status: assess.Unknown, Want: ready.Want,
+		}, nil, false},
+		{"exempt", instance(options("optional", "1")), assess.Verdict{Status: assess.Exempt, Want: ready.Want}, nil, false},
+		{"done", instance(options("required", "1")), assess.Verdict{
+			Status: assess.Done, Want: fleet.Options{HopLimit: 2},
+		}, []string{VariantHopLimit}, false},
 		{"managed", instance(options("optional", "1")), managedVerdict, nil, true},
 		{"endpoint disabled", instance(fleet.State{
 			fleet.FieldTokens: "optional", fleet.FieldEndpoint: fleet.Disabled,
@@ -57,7 +65,7 @@ func TestPropose(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			needs, manuals := propose(kind.Case{Resource: tt.resource, Verdict: &tt.verdict})
+			needs, manuals := propose(caseOf(tt.resource, &tt.verdict))
 			var got []string
 			for i := range needs {
 				got = append(got, needs[i].Variant)
@@ -73,7 +81,7 @@ func TestPropose(t *testing.T) {
 	}
 	terminated := instance(options("optional", "1"))
 	terminated.Status = inventory.StatusTerminated
-	if needs, manuals := propose(kind.Case{Resource: terminated, Verdict: &ready}); len(needs)+len(manuals) > 0 {
+	if needs, manuals := propose(caseOf(terminated, &ready)); len(needs)+len(manuals) > 0 {
 		t.Errorf("a terminated instance is no target: %v %v", needs, manuals)
 	}
 }
@@ -140,4 +148,9 @@ func TestFindHasNothingToFind(t *testing.T) {
 	if _, err := d.Find(context.Background(), kind.Write{}); !errors.Is(err, kind.ErrNotFound) {
 		t.Errorf("got %v", err)
 	}
+}
+
+// caseOf is a resource that nothing surrounds.
+func caseOf(r *inventory.Resource, v *assess.Verdict) kind.Case {
+	return kind.Case{Resource: r, Verdict: v, Index: inventory.NewIndex(&inventory.Snapshot{Resources: []inventory.Resource{*r}})}
 }

@@ -8,6 +8,7 @@ package ec2instance
 import (
 	"regexp"
 	"strconv"
+	"strings"
 
 	"github.com/imdsctl/imdsctl/internal/assess"
 	"github.com/imdsctl/imdsctl/internal/fleet"
@@ -61,19 +62,25 @@ func propose(c kind.Case) ([]plan.Need, []plan.Manual) {
 	if r.Status == inventory.StatusTerminated {
 		return nil, nil
 	}
-	if v.Status == assess.Blocked && v.Has(assess.CodeManaged) || v.Status == assess.Ready && r.Owner.Managed {
-		return nil, []plan.Manual{managed(r)}
+	owner := c.Index.Owner(r)
+	if owner.Managed || v.Has(assess.CodeManaged) {
+		if v.Status != assess.Blocked || spokenFor(c, owner) {
+			return nil, nil
+		}
+		return nil, []plan.Manual{managed(r, owner)}
 	}
-	if v.Status != assess.Ready || r.State[fleet.FieldEndpoint] != fleet.Enabled {
+	if v.Status == assess.Exempt || r.State[fleet.FieldEndpoint] != fleet.Enabled {
 		return nil, nil
 	}
 	var needs []plan.Need
 	have := r.State.Options()
-	if v.Want.HopLimit != 0 && v.Want.HopLimit != have.HopLimit {
+	// Raising the limit breaks nothing, whoever calls what; lowering it takes the same evidence as requiring tokens.
+	settled := v.Status == assess.Ready || v.Status == assess.Done
+	if v.Want.HopLimit > have.HopLimit || v.Want.HopLimit != 0 && v.Want.HopLimit < have.HopLimit && settled {
 		needs = append(needs, need(r, VariantHopLimit, plan.StageHopLimit,
 			fleet.State{fleet.FieldHopLimit: strconv.Itoa(v.Want.HopLimit)}, whyHopLimit(have.HopLimit, v.Want.HopLimit)))
 	}
-	if v.Want.Tokens != "" && v.Want.Tokens != have.Tokens {
+	if v.Status == assess.Ready && v.Want.Tokens != "" && v.Want.Tokens != have.Tokens {
 		n := need(r, VariantTokens, plan.StageFleet, fleet.State{fleet.FieldTokens: v.Want.Tokens},
 			"the instance still answers IMDSv1, and nothing was seen to use it")
 		if len(needs) > 0 {
@@ -82,6 +89,20 @@ func propose(c kind.Case) ([]plan.Need, []plan.Manual) {
 		needs = append(needs, n)
 	}
 	return needs, nil
+}
+
+// spokenFor tells whether what operates the instance was read itself: its own kind then says what is to be done.
+func spokenFor(c kind.Case, owner fleet.Owner) bool {
+	group, ok := c.Resource.Link(inventory.MemberOf)
+	if !ok {
+		return false
+	}
+	for _, o := range c.Index.Operators(group.To) {
+		if o.Name == owner.Name || o.Ref.ID == owner.Name || strings.HasSuffix(o.Ref.ID, "/"+owner.Name) {
+			return true
+		}
+	}
+	return false
 }
 
 func need(r *inventory.Resource, variant string, stage plan.Stage, patch fleet.State, why string) plan.Need {
@@ -98,13 +119,13 @@ func whyHopLimit(have, want int) string {
 	return "tokens need to travel only " + strconv.Itoa(want) + " hops, not " + strconv.Itoa(have)
 }
 
-func managed(r *inventory.Resource) plan.Manual {
+func managed(r *inventory.Resource, owner fleet.Owner) plan.Manual {
 	remedy := "Change the setting in the service that operates the instance; it would undo a change made here."
-	if r.Owner.Type == fleet.OwnerBeanstalk {
+	if owner.Type == fleet.OwnerBeanstalk {
 		remedy = "Set DisableIMDSv1 to true (namespace aws:autoscaling:launchconfiguration) on the environment " +
-			r.Owner.Name + "; it replaces the instances."
+			owner.Name + "; it replaces the instances."
 	}
-	return plan.Manual{Ref: r.Ref, Name: r.Name, Reason: "the instance is operated by " + r.Owner.String(), Remedy: remedy}
+	return plan.Manual{Ref: r.Ref, Name: r.Name, Reason: "the instance is operated by " + owner.String(), Remedy: remedy}
 }
 
 var instanceID = regexp.MustCompile(`^i-[0-9a-f]{8,17}$`)

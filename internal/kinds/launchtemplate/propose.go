@@ -2,6 +2,7 @@ package launchtemplate
 
 import (
 	"cmp"
+	"fmt"
 	"maps"
 	"slices"
 	"strconv"
@@ -79,6 +80,8 @@ type proposal struct {
 	sources     []string
 	hops        map[string]int // hop limit wanted, by source
 
+	phase   phase
+	now     map[string]string // what versions are called, by what they were called at first
 	needs   []plan.Need
 	manuals []plan.Manual
 	last    map[fleet.Ref]plan.Key // the last need of each resource: they are done one after the other
@@ -252,7 +255,7 @@ func (p *proposal) allowed() bool {
 	case len(against) > 0:
 		p.manual("a new version is live at once for $Latest, which is launched by "+list(against),
 			"Make them ready, or let them name version "+p.latest+" by its number.")
-	case p.pinned() && len(fixed) > 0:
+	case p.pinned(p.sources) && len(fixed) > 0:
 		p.manual("version "+p.latest+" is launched through $Latest by "+list(fixed)+", which cannot be written, while other "+
 			"versions must be copied", "Let them name version "+p.latest+" by its number in "+ownerName(fixed[0])+".")
 	default:
@@ -262,70 +265,135 @@ func (p *proposal) allowed() bool {
 }
 
 // pinned tells whether users of $Latest must be held at the latest version while other versions are copied.
-func (p *proposal) pinned() bool {
-	return len(p.byLatest) > 0 && slices.ContainsFunc(p.sources, func(s string) bool { return s != p.latest })
+func (p *proposal) pinned(sources []string) bool {
+	return len(p.byLatest) > 0 && slices.ContainsFunc(sources, func(s string) bool { return s != p.latest })
 }
 
+// phase is one turn of copies: those that change the hop limit and nothing else, or those that require tokens. Each has a
+// stage of its own, so that what fails tells which of the two it was.
+type phase struct {
+	stage   plan.Stage
+	prefix  string   // of the variants of its needs
+	sources []string // the versions it copies, in order; in the words of before the first phase
+	options func(source string) fleet.Options
+	why     func(source string) string
+}
+
+// build goes through the phases. p.now is what each version is called at the time: itself, or the copy that an earlier phase
+// made of it.
 func (p *proposal) build() {
-	pinned := p.pinned()
-	sources := p.sources
-	var pins []plan.Key
+	p.now = map[string]string{}
+	options := map[string]fleet.Options{}
+	var lifted []string
+	for _, s := range p.sources {
+		options[s] = p.template.Launch[s]
+		if hops := p.hops[s]; hops != 0 && hops != options[s].HopLimit {
+			lifted = append(lifted, s)
+			o := options[s]
+			o.HopLimit = hops
+			options[s] = o
+		}
+	}
+	p.run(phase{
+		stage: plan.StageHopLimit, prefix: "hop-limit-", sources: lifted, options: func(s string) fleet.Options { return options[s] },
+		why: func(s string) string {
+			return fmt.Sprintf("what version %s launches needs a hop limit of %d", s, p.hops[s])
+		},
+	})
+	p.run(phase{
+		stage: plan.StageLaunch, sources: p.sources,
+		options: func(s string) fleet.Options {
+			o := options[s]
+			o.Tokens = fleet.TokensRequired
+			return o
+		},
+		why: func(s string) string { return "version " + s + " lets what it launches answer IMDSv1" },
+	})
+}
+
+// called is what a version is called now.
+func (p *proposal) called(version string) string { return cmp.Or(p.now[version], version) }
+
+// run makes the copies of a phase and moves to them whoever is to use them.
+func (p *proposal) run(ph phase) {
+	if len(ph.sources) == 0 {
+		return
+	}
+	p.phase = ph
+	pinned := p.pinned(ph.sources)
+	sources := ph.sources
+	var pins, earlier []plan.Key
+	if before, ok := p.last[p.template.Ref]; ok {
+		earlier = []plan.Key{before}
+	}
 	if pinned {
 		if !slices.Contains(sources, p.latest) {
 			sources = append(slices.Clone(sources), p.latest) // an equal copy, so that $Latest means the same again
 		}
 		for _, u := range p.byLatest {
-			pins = append(pins, p.point(u, "pin", p.latest, nil,
-				"it must not follow $Latest while version "+others(p.sources, p.latest)+" of "+p.name()+" is copied"))
+			pins = append(pins, p.point(u, "pin", p.called(p.latest), earlier,
+				"it must not follow $Latest while version "+others(ph.sources, p.latest)+" of "+p.name()+" is copied"))
 		}
 	}
-	after := pins
+	after, made := pins, map[string]string{}
 	for _, s := range sources {
 		after = []plan.Key{p.create(s, after)}
+		made[s] = p.copyOf(s)
 	}
-	if p.moveDefault {
+	if p.moveDefault && slices.Contains(ph.sources, p.def) {
 		p.add(plan.Need{
-			Ref: p.template.Ref, Action: VerbSetDefault, Class: plan.ClassSet, Variant: "copy-of-" + p.def,
+			Ref: p.template.Ref, Action: VerbSetDefault, Class: plan.ClassSet, Variant: p.variant(p.def),
 			Patch: fleet.State{inventory.FieldDefaultVersion: p.copyOf(p.def)}, After: after,
-			Why: "launches by the default version still allow IMDSv1",
+			Why: "launches by the default version: " + ph.why(p.def),
 		})
 	}
 	for _, u := range p.repin {
-		p.point(u, "copy", p.copyOf(u.version), []plan.Key{p.createKey(u.version)},
-			"it names version "+u.version+" of "+p.name()+", which still allows IMDSv1")
+		// Who replaces what runs to follow the template does so once, and not for each phase.
+		if slices.Contains(ph.sources, u.version) && !(u.link.Starts && ph.stage == plan.StageHopLimit) {
+			p.point(u, "copy", p.copyOf(u.version), []plan.Key{p.createKey(u.version)},
+				"it names version "+u.version+" of "+p.name()+": "+ph.why(u.version))
+		}
 	}
 	if pinned {
 		for _, u := range p.byLatest {
 			p.point(u, "unpin", inventory.SelectLatest, after, "$Latest of "+p.name()+" is a copy of version "+p.latest+" now")
 		}
 	}
+	maps.Copy(p.now, made)
 }
 
-// create asks for a copy of a version, with its own metadata options and over them what is wanted.
+// create asks for a copy of a version, with its own metadata options and over them what the phase wants.
 func (p *proposal) create(source string, after []plan.Key) plan.Key {
-	options := p.template.Launch[source]
+	options := p.copied(source)
 	why := "an equal copy, for $Latest to mean the same as before"
-	if slices.Contains(p.sources, source) {
-		options.Tokens = fleet.TokensRequired
-		options.HopLimit = cmp.Or(p.hops[source], options.HopLimit)
-		why = "version " + source + " lets what it launches answer IMDSv1"
+	if slices.Contains(p.phase.sources, source) {
+		options, why = p.phase.options(source), p.phase.why(source)
 	}
 	if source != p.latest && len(p.byLatest) == 0 {
 		why += "; $Latest, which nobody is known to launch, becomes a copy of version " + source
 	}
 	params := map[string]string(options.State())
-	params[ParamSource] = source
+	params[ParamSource] = p.called(source)
 	return p.add(plan.Need{
-		Ref: p.template.Ref, Action: VerbCreateVersion, Class: plan.ClassCreate, Variant: variant(source),
+		Ref: p.template.Ref, Action: VerbCreateVersion, Class: plan.ClassCreate, Variant: p.variant(source),
 		Patch: fleet.State{inventory.FieldLatestVersion: p.copyOf(source)}, Params: params,
 		Outputs: []string{OutputVersion}, After: after, Why: why,
 	})
 }
 
-func variant(source string) string { return "copy-of-" + source }
+// copied are the options that a version has by now.
+func (p *proposal) copied(source string) fleet.Options {
+	o := p.template.Launch[source]
+	if p.now[source] != "" && slices.Contains(p.sources, source) {
+		o.HopLimit = cmp.Or(p.hops[source], o.HopLimit)
+	}
+	return o
+}
+
+func (p *proposal) variant(source string) string { return p.phase.prefix + "copy-of-" + source }
 
 func (p *proposal) createKey(source string) plan.Key {
-	return plan.NeedKey(p.template.Ref, VerbCreateVersion, variant(source))
+	return plan.NeedKey(p.template.Ref, VerbCreateVersion, p.variant(source))
 }
 
 // copyOf refers to the number that the copy of a version will have.
@@ -334,16 +402,20 @@ func (p *proposal) copyOf(source string) string {
 }
 
 // point asks for one selector of a user to be written.
-func (p *proposal) point(u *user, phase, version string, after []plan.Key, why string) plan.Key {
+func (p *proposal) point(u *user, step, version string, after []plan.Key, why string) plan.Key {
+	class := plan.ClassSet
+	if u.link.Starts {
+		class = plan.ClassStart
+	}
 	return p.add(plan.Need{
-		Ref: u.Ref, Action: verbSetLaunchVersion, Class: plan.ClassSet, Variant: phase + " " + u.link.Field,
+		Ref: u.Ref, Action: verbSetLaunchVersion, Class: class, Variant: p.phase.prefix + step + " " + u.link.Field,
 		Patch: fleet.State{u.link.Field: version}, After: after, Why: why,
 	})
 }
 
 // add completes a need. Needs of one resource follow each other, and all share a stack: they share the template.
 func (p *proposal) add(n plan.Need) plan.Key {
-	n.Stage, n.For = plan.StageLaunch, p.affected()
+	n.Stage, n.For = p.phase.stage, p.affected()
 	n.After = slices.Clone(n.After)
 	if before, ok := p.last[n.Ref]; ok && !slices.Contains(n.After, before) {
 		n.After = append(n.After, before)

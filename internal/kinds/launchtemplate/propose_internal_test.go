@@ -341,10 +341,14 @@ func TestCopyGivesTheHopsItsInstancesRunWith(t *testing.T) {
 				m(s)
 			}
 			needs, manuals := s.propose()
-			if len(needs) != 2 || len(manuals) != 0 {
+			own := ""
+			if c.says != 0 {
+				own = strconv.Itoa(c.says)
+			}
+			if phases := 1 + min(1, len(c.want)); len(manuals) != 0 || c.want == own && len(needs) != 2 || c.want != own && len(needs) != 2*phases {
 				t.Fatalf("needs %v, manual steps %v", steps(needs), manuals)
 			}
-			if got := needs[0].Params[fleet.FieldHopLimit]; got != c.want {
+			if got := needs[len(needs)-2].Params[fleet.FieldHopLimit]; got != c.want {
 				t.Errorf("the copy has hop limit %q, want %q", got, c.want)
 			}
 		})
@@ -357,11 +361,34 @@ func TestProposeHopLimit(t *testing.T) {
 	s.verdicts[s.group("a", "$Default", assess.Ready)].Want.HopLimit = 1
 	s.verdicts[s.group("b", "1", assess.Ready)].Want.HopLimit = 2
 	needs, _ := s.propose()
-	want := map[string]string{
-		ParamSource: "1", fleet.FieldTokens: fleet.TokensRequired, fleet.FieldHopLimit: "2", fleet.FieldTags: fleet.Enabled,
+	hops := map[string]string{
+		ParamSource: "1", fleet.FieldTokens: fleet.TokensOptional, fleet.FieldHopLimit: "2", fleet.FieldTags: fleet.Enabled,
 	}
-	if len(needs) == 0 || !maps.Equal(needs[0].Params, want) {
-		t.Fatalf("got %v, want the larger of the two wishes over the source's own options: %v", needs, want)
+	if len(needs) != 6 || !maps.Equal(needs[0].Params, hops) || needs[0].Stage != plan.StageHopLimit {
+		t.Fatalf("got %v, want the larger of the two wishes over the source's own options, and nothing else: %v", needs, hops)
+	}
+	tokens := maps.Clone(hops)
+	tokens[fleet.FieldTokens], tokens[ParamSource] = fleet.TokensRequired, plan.OutputOf(needs[0].Key(), OutputVersion)
+	if !maps.Equal(needs[3].Params, tokens) || needs[3].Stage != plan.StageLaunch {
+		t.Fatalf("got %v, want a copy of the copy that requires tokens: %v", needs[3], tokens)
+	}
+}
+
+// A node group that rolls its nodes to follow a template does so once.
+func TestWhoReplacesWhatRunsMovesOnce(t *testing.T) {
+	s := newSite(1, 1, fleet.TokensOptional)
+	s.template().Launch["1"] = fleet.Options{Tokens: fleet.TokensOptional, HopLimit: 1}
+	r := s.group("nodes", "1", assess.Ready)
+	s.verdicts[r].Want.HopLimit = 2
+	for i := range s.snapshot.Resources {
+		if s.snapshot.Resources[i].Ref == r {
+			s.snapshot.Resources[i].Links[0].Starts = true
+		}
+	}
+	needs, _ := s.propose()
+	moves := slices.DeleteFunc(needs, func(n plan.Need) bool { return n.Ref != r })
+	if len(moves) != 1 || moves[0].Class != plan.ClassStart || moves[0].Stage != plan.StageLaunch {
+		t.Errorf("it moves %d times: %v", len(moves), moves)
 	}
 }
 
@@ -369,6 +396,7 @@ func TestProposeHopLimit(t *testing.T) {
 type launching struct {
 	origin  map[string]string // version → the version whose content it has
 	options map[string]fleet.Options
+	copied  map[string]bool // versions that were copied
 	def     string
 	latest  string
 	chosen  map[fleet.Ref]string // selector
@@ -400,8 +428,13 @@ func (l *launching) carryOut(t *rapid.T, n *plan.Need, outputs map[string]string
 	case VerbCreateVersion:
 		v, was := strconv.Itoa(l.next), l.latest
 		l.next++
-		l.origin[v] = l.origin[n.Params[ParamSource]]
+		from := value(n.Params[ParamSource])
+		l.origin[v], l.copied[from] = l.origin[from], true
 		l.options[v] = fleet.State(n.Params).Options()
+		if was, is := l.options[from], l.options[v]; n.Stage == plan.StageHopLimit && was.Tokens != is.Tokens ||
+			n.Stage == plan.StageLaunch && was.HopLimit != is.HopLimit {
+			t.Fatalf("%s changes %+v to %+v", n.Key(), was, is)
+		}
 		l.latest = v
 		outputs[plan.OutputOf(n.Key(), OutputVersion)] = v
 		return func() {
@@ -432,7 +465,7 @@ func TestProposeIsSafeInEveryOrder(t *testing.T) {
 		tokens := rapid.SliceOfN(rapid.SampledFrom([]string{"", "optional", "required"}), latest, latest).Draw(t, "tokens")
 		s := newSite(def, latest, tokens...)
 		l := &launching{
-			origin: map[string]string{}, options: map[string]fleet.Options{}, chosen: map[fleet.Ref]string{},
+			origin: map[string]string{}, options: map[string]fleet.Options{}, copied: map[string]bool{}, chosen: map[fleet.Ref]string{},
 			def: strconv.Itoa(def), latest: strconv.Itoa(latest), next: latest + 1,
 		}
 		for v, o := range s.template().Launch {
@@ -442,6 +475,7 @@ func TestProposeIsSafeInEveryOrder(t *testing.T) {
 		for i := range rapid.IntRange(0, 5).Draw(t, "groups") {
 			selector := rapid.SampledFrom(selectors).Draw(t, "selector")
 			r := s.group(fmt.Sprintf("g%d", i), selector, rapid.SampledFrom(statuses).Draw(t, "status"))
+			s.verdicts[r].Want.HopLimit = rapid.IntRange(0, 3).Draw(t, "hops")
 			l.chosen[r] = selector
 		}
 		type launch struct{ origin, tokens string }
@@ -498,11 +532,12 @@ func TestProposeIsSafeInEveryOrder(t *testing.T) {
 			if v == origin {
 				continue
 			}
-			if sources[origin] {
+			phase := origin + " " + l.options[v].Tokens
+			if sources[phase] && l.options[v].Tokens == fleet.TokensRequired && l.options[origin].Tokens != fleet.TokensRequired {
 				t.Fatalf("version %s was copied twice", origin)
 			}
-			sources[origin] = true
-			used := l.def == v || l.latest == v
+			sources[phase] = true
+			used := l.def == v || l.latest == v || l.copied[v]
 			for r := range l.chosen {
 				used = used || l.resolve(l.chosen[r]) == v
 			}
