@@ -72,7 +72,11 @@ func House() Rules {
 				Modules: sdk,
 			},
 			{Package: "internal/engine", Own: with(pure, "internal/kind", "internal/clock"), NoSQL: true},
-			{Package: "internal/engine/enginetest", Own: with(pure, "internal/engine", "internal/kind", "internal/clock")},
+			{Package: "internal/engine/inmemory", Own: with(pure, "internal/engine"), NoSQL: true},
+			{
+				Package: "internal/engine/enginetest",
+				Own:     with(pure, "internal/engine", "internal/engine/inmemory", "internal/kind", "internal/clock"),
+			},
 			{Package: "internal/scan", Own: with(pure, "internal/kind", "internal/clock"), NoSQL: true},
 			{Package: "internal/roles", Own: with(pure, "internal/kind"), Pure: true},
 			{
@@ -133,7 +137,7 @@ func House() Rules {
 			{
 				Package: "internal/rehearse",
 				Own: with(pure, "internal/kind", "internal/kinds/all", "internal/clock", "internal/awsx", "internal/cloudwatch",
-					"internal/gates", "internal/followup", "internal/engine", "internal/awssim/..."),
+					"internal/gates", "internal/followup", "internal/engine", "internal/engine/inmemory", "internal/awssim", "internal/awssim/..."),
 				Modules: sdk, NoSQL: true,
 			},
 

@@ -38,10 +38,13 @@ type Builder struct {
 	describe Describe
 	// ByHand is asked for the commands of changes that are left to people; nil gives none.
 	ByHand Commands
-	plan   *Plan
+	// Rates are AWS's limits as imdsctl uses them; nil gives no estimate.
+	Rates Rates
+	plan  *Plan
 	// calendars are those in use. Stacks number them, from 1, in the order in which they came up; Finish orders them anew.
 	calendars []policy.Calendar
-	ramps     [][]policy.Share // by wave of the plan
+	ramps     [][]policy.Share   // by wave of the plan
+	replaced  map[fleet.Ref]bool // groups that replace their running instances
 }
 
 // NewBuilder starts a plan under a configuration.
@@ -50,7 +53,7 @@ func NewBuilder(config *policy.Config, header Header, describe Describe) *Builde
 	header.Config = config.Digest()
 	header.Rules = rules(config)
 	header.Summary = Summary{Verdicts: map[string]int{}, Calls: map[string]int{}}
-	return &Builder{config: config, describe: describe, plan: &Plan{Header: header}}
+	return &Builder{config: config, describe: describe, plan: &Plan{Header: header}, replaced: map[fleet.Ref]bool{}}
 }
 
 // Add plans one place: it merges needs, drops what may not be written with all that depends on it, chains the changes of each
@@ -69,7 +72,7 @@ func (b *Builder) Add(p Proposal) error {
 	if err != nil {
 		return err
 	}
-	ordered, err := sequence(kept)
+	ordered, err := sequence(b.replace(p, placement, kept))
 	if err != nil {
 		return err
 	}
@@ -227,6 +230,9 @@ func (b *Builder) Finish() *Plan {
 		for action, n := range p.Changes[i].Calls {
 			s.Calls[action] += n
 		}
+	}
+	if b.Rates != nil {
+		p.Header.Estimate = NewEstimate(p, b.Rates)
 	}
 	return p
 }

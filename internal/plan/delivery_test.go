@@ -98,8 +98,8 @@ func TestCutsKeepWhatBelongsTogether(t *testing.T) {
 		Patch: fleet.State{"LaunchTemplate.Version": plan.OutputOf(create.Key(), "Version")}, For: []fleet.Ref{g}}
 	s.needs = []plan.Need{pin, set, create}
 	p := s.must(t)
-	// The group sorts first, but needs both changes of the template.
-	if have := describeSteps(p.Stacks[0]); have != "launch canary 2 (1), launch 1 (100%)" || p.Changes[2].Ref != g {
+	// The group sorts first, but needs both changes of the template; its proof of launch follows it.
+	if have := describeSteps(p.Stacks[0]); have != "launch canary 2 (1), launch 2 (100%)" || p.Changes[2].Ref != g {
 		t.Errorf("%s, last %s", have, p.Changes[2].Ref)
 	}
 }

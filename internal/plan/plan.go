@@ -41,6 +41,8 @@ type Header struct {
 	// Rules are the rollout's rules as the configuration had them when the plan was made: approving the plan approves them.
 	Rules   Rules   `json:"rules"`
 	Summary Summary `json:"summary"`
+	// Estimate is how long it will take; nil where nobody knew AWS's limits when it was made.
+	Estimate *Estimate `json:"estimate,omitempty"`
 }
 
 // Wave is a set of accounts that goes before the next wave.

@@ -164,14 +164,14 @@ func TestChangesOfOneResourceFollowEachOther(t *testing.T) {
 		After: []plan.Key{create.Key()}, For: []fleet.Ref{a}}
 	s.needs = []plan.Need{move, create, pin}
 	p := s.must(t)
-	if len(p.Stacks) != 1 || len(p.Changes) != 3 || p.Stacks[0].Name != "a, b" {
+	if len(p.Stacks) != 1 || len(p.Changes) != 4 || p.Stacks[0].Name != "a, b" {
 		t.Fatalf("stacks %+v changes %d", p.Stacks, len(p.Changes))
 	}
 	var actions []string
 	for _, c := range p.Changes {
 		actions = append(actions, c.Action)
 	}
-	if want := []string{"set-launch-version", "create-version", "set-default"}; !slices.Equal(actions, want) {
+	if want := []string{"set-launch-version", "create-version", "set-default", plan.ActionLaunched}; !slices.Equal(actions, want) {
 		t.Errorf("order %v, want %v", actions, want)
 	}
 	made, moved := p.Changes[1], p.Changes[2]

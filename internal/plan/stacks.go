@@ -54,7 +54,7 @@ func (b *Builder) stack(p Proposal, placement policy.Placement, changes []*Chang
 		if err != nil {
 			return err
 		}
-		followUps = append(followUps, more...)
+		followUps = append(append(followUps, more...), b.proofs(&s, p.Report.Index, changes, needs, members)...)
 		switch stage := needs[members[0]].Stage; {
 		case stage == StageDefaults:
 			defaults = append(defaults, s.ID)

@@ -23,12 +23,24 @@ type Seeder func(s *Sections, resources []inventory.Resource) error
 // Seeders has one line a kind.
 func Seeders() map[string]Seeder {
 	return map[string]Seeder{
-		inventory.KindAccountDefaults: seedAccountDefaults,
+		inventory.KindAccountDefaults:     seedAccountDefaults,
+		inventory.KindAutoScaling:         seedAutoScalingGroup,
+		inventory.KindLaunchConfiguration: seedLaunchConfiguration,
+		inventory.KindAppStream:           seedAppStream,
+		inventory.KindBeanstalk:           seedBeanstalkEnvironments,
+		inventory.KindEMR:                 seedEMR,
+		inventory.KindBatch:               seedBatch,
+		inventory.KindECSCapacity:         seedECSCapacity,
+		inventory.KindLightsail:           seedLightsailInstance,
+		inventory.KindNotebook:            seedSageMakerNotebook,
 	}
 }
 
 // Sections are the seed of one place, by the simulator's service.
-type Sections struct{ sections map[string]any }
+type Sections struct {
+	sections map[string]any
+	stubs    stubs
+}
 
 // Section is the seed section of a service, made when it is first asked for.
 func Section[T any](s *Sections, service string) *T {
@@ -58,6 +70,9 @@ func Region(resources []inventory.Resource) (map[string]json.RawMessage, error) 
 		if err := seed(s, byKind[kind]); err != nil {
 			return nil, fmt.Errorf("kind %s: %w", kind, err)
 		}
+	}
+	if err := s.complete(); err != nil {
+		return nil, err
 	}
 	out := make(map[string]json.RawMessage, len(s.sections))
 	for service, section := range s.sections {

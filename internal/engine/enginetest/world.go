@@ -1,3 +1,5 @@
+// Package enginetest holds stand-ins for what the engine needs of the world, for tests: an AWS made of a map, with faults,
+// and the journal in memory. It is never part of the binary.
 package enginetest
 
 import (
@@ -8,6 +10,7 @@ import (
 	"time"
 
 	"github.com/imdsctl/imdsctl/internal/engine"
+	"github.com/imdsctl/imdsctl/internal/engine/inmemory"
 	"github.com/imdsctl/imdsctl/internal/fleet"
 	"github.com/imdsctl/imdsctl/internal/inventory"
 	"github.com/imdsctl/imdsctl/internal/kind"
@@ -23,6 +26,9 @@ type World struct {
 	runs   map[string]time.Time         // when what was started of a resource ends
 	// RunTime is how long what is started takes.
 	RunTime time.Duration
+	// Fails, where set, tells which starts of ReplaceVerb end without effect. It is called under the lock.
+	Fails func(kind.Write) bool
+	ahead map[string]fleet.State // what ReplaceVerb makes of a resource when it ends
 	// Effects lists what was changed, in order, with the token it came under.
 	Effects []Effect
 	// Fault, where set, decides before each call what goes wrong with it. It is called by one goroutine at a time.
@@ -55,6 +61,10 @@ const (
 // StartVerb is the verb of what is started and ends RunTime later.
 const StartVerb = "ssm"
 
+// ReplaceVerb is the verb of what is started, leaves its resource as it was until RunTime later, and is refused while
+// another one is under way. Its token guards against a second start; nothing can be found of it.
+const ReplaceVerb = "replace"
+
 // ends is when what was started of a resource ends.
 func (w *World) ends(id string) time.Time {
 	w.mu.Lock()
@@ -64,7 +74,7 @@ func (w *World) ends(id string) time.Time {
 
 // NewWorld is an empty world.
 func NewWorld() *World {
-	return &World{runs: map[string]time.Time{}, states: map[string]fleet.State{}, made: map[string]map[string]string{}, next: map[string]int{}}
+	return &World{runs: map[string]time.Time{}, ahead: map[string]fleet.State{}, states: map[string]fleet.State{}, made: map[string]map[string]string{}, next: map[string]int{}}
 }
 
 // Put sets a resource, as another operator would.
@@ -137,15 +147,50 @@ func (d driver) Read(ctx context.Context, id string) (inventory.Resource, error)
 	case Lost, Unsent:
 		return inventory.Resource{}, d.fail(fleet.ErrTransient, "read")
 	}
+	underWay := d.w.replacing(id)
 	s := d.w.Get(id)
 	if s == nil {
 		return inventory.Resource{}, d.fail(fleet.ErrGone, "read")
 	}
-	r := inventory.Resource{Ref: fleet.Ref{Place: d.place, ID: id}, State: s}
-	if end := d.w.ends(id); time.Now().Before(end) {
+	r := inventory.Resource{Ref: fleet.Ref{Place: d.place, ID: id}, State: s, Settling: underWay}
+	if end := d.w.ends(id); time.Now().Before(end) && !underWay {
 		r.State, r.Settling = fleet.State{"status": "running"}, true
 	}
 	return r, nil
+}
+
+// replacing tells whether a start of ReplaceVerb is under way, and takes in one that has ended.
+func (w *World) replacing(id string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	after, begun := w.ahead[id]
+	if !begun || time.Now().Before(w.runs[id]) {
+		return begun
+	}
+	delete(w.ahead, id)
+	if after != nil {
+		w.states[id] = after
+	}
+	return false
+}
+
+// replace starts a replacement. The lock is held.
+func (d driver) replace(w kind.Write) (kind.Result, error) {
+	if d.w.made[w.Token] != nil {
+		return kind.Result{}, nil
+	}
+	if _, begun := d.w.ahead[w.ID]; begun {
+		return kind.Result{}, d.fail(fleet.ErrConflict, "write "+w.ID+", which is being replaced,")
+	}
+	d.w.made[w.Token] = map[string]string{}
+	d.w.runs[w.ID] = time.Now().Add(d.w.RunTime)
+	d.w.ahead[w.ID] = w.After.Clone()
+	if d.w.Fails != nil && d.w.Fails(w) {
+		d.w.ahead[w.ID] = nil
+		return kind.Result{}, nil
+	}
+	d.w.Effects = append(d.w.Effects, Effect{ID: w.ID, Verb: w.Verb, Token: w.Token, Revert: w.Revert, After: w.After.Clone()})
+	return kind.Result{}, nil
 }
 
 func (d driver) Write(ctx context.Context, w kind.Write) (kind.Result, error) {
@@ -174,11 +219,15 @@ func (d driver) Write(ctx context.Context, w kind.Write) (kind.Result, error) {
 }
 
 func (d driver) effect(w kind.Write) (kind.Result, error) {
+	d.w.replacing(w.ID)
 	d.w.mu.Lock()
 	defer d.w.mu.Unlock()
 	s := d.w.states[w.ID]
 	if s == nil {
 		return kind.Result{}, d.fail(fleet.ErrGone, "write")
+	}
+	if w.Verb == ReplaceVerb {
+		return d.replace(w)
 	}
 	if w.Verb == StartVerb {
 		if d.w.made[w.Marker] != nil {
@@ -231,8 +280,14 @@ func (d driver) Find(ctx context.Context, w kind.Write) (kind.Result, error) {
 	}
 	d.w.mu.Lock()
 	defer d.w.mu.Unlock()
-	if made := d.w.made[w.Marker]; made != nil {
+	if made := d.w.made[w.Marker]; made != nil && w.Verb != ReplaceVerb {
 		return kind.Result{Outputs: made}, nil
 	}
 	return kind.Result{}, kind.ErrNotFound
 }
+
+// Journal is the journal in memory.
+type Journal = inmemory.Journal
+
+// NewJournal is an empty journal in memory.
+func NewJournal() *Journal { return inmemory.NewJournal() }

@@ -1,7 +1,6 @@
-// Package enginetest holds stand-ins for what the engine needs of the world, for tests: a journal in memory that keeps the
-// contract of engine.Journal (the suite in store/storetest holds it and the SQL journal to the same), and an AWS made of a
-// map, with faults. It is never part of the binary.
-package enginetest
+// Package inmemory is an engine.Journal, and an engine.Queue, that is held in memory: for rehearsals, whose rollouts nobody
+// resumes, and for tests. The suite in store/storetest holds it and the SQL journal to the same contract.
+package inmemory
 
 import (
 	"context"

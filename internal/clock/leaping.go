@@ -1,0 +1,198 @@
+package clock
+
+import (
+	"container/heap"
+	"context"
+	"runtime"
+	"runtime/metrics"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Leaping is a clock for simulations: time stands still while anybody works, and leaps to the next moment that somebody waits
+// for when all have come to wait. What a simulated month costs is then the work done in it, on all processors, and how fast the
+// machine is has no influence on how long anything takes by this clock.
+//
+// That all wait is read from Go's scheduler (runtime/metrics, /sched/goroutines), so nobody has to register: a program that
+// computes in other goroutines at the same time only makes the leaps later. A goroutine that waits for the outside world,
+// such as a network's answer, counts as waiting, so there must be none.
+type Leaping struct {
+	grain time.Duration
+	acts  atomic.Int64 // calls of Now and Sleep, by which it shows that somebody works
+
+	mu      sync.Mutex
+	now     time.Time
+	waiting sleepers
+	poked   chan struct{}
+}
+
+// NewLeaping starts a clock that leaps until ctx ends; sleeps then end only with their own contexts. Moments that are less than
+// grain apart are leapt to as one, the latest, so that those who wait for them work side by side.
+func NewLeaping(ctx context.Context, start time.Time, grain time.Duration) *Leaping {
+	c := &Leaping{grain: grain, now: start.UTC(), poked: make(chan struct{}, 1)}
+	go c.run(ctx)
+	return c
+}
+
+// Now tells the time.
+func (c *Leaping) Now() time.Time {
+	c.acts.Add(1)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.now
+}
+
+// Sleep waits until the clock is d further, or until ctx ends.
+func (c *Leaping) Sleep(ctx context.Context, d time.Duration) error {
+	if d <= 0 {
+		return ctx.Err()
+	}
+	c.acts.Add(1)
+	c.mu.Lock()
+	s := &sleeper{at: c.now.Add(d), woken: make(chan struct{})}
+	heap.Push(&c.waiting, s)
+	c.mu.Unlock()
+	c.poke()
+	select {
+	case <-s.woken:
+		return ctx.Err()
+	case <-ctx.Done():
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if s.index >= 0 {
+			heap.Remove(&c.waiting, s.index)
+		}
+		return ctx.Err()
+	}
+}
+
+func (c *Leaping) poke() {
+	select {
+	case c.poked <- struct{}{}:
+	default:
+	}
+}
+
+// How the clock watches the program: how long it lets others work before it looks again, and after how long without a sign of
+// work it leaps whatever the scheduler says, because what runs must be another program in the same process.
+const (
+	glance = 20 * time.Microsecond
+	still  = 5 * time.Millisecond
+)
+
+func (c *Leaping) run(ctx context.Context) {
+	timer := time.NewTimer(glance)
+	defer timer.Stop()
+	watch := newScheduler()
+	acts, since := c.acts.Load(), time.Now()
+	for ctx.Err() == nil {
+		if c.sleepers() == 0 {
+			select {
+			case <-c.poked:
+			case <-ctx.Done():
+				return
+			}
+		}
+		if now := c.acts.Load(); now != acts {
+			acts, since = now, time.Now()
+		}
+		if watch.quiet() || time.Since(since) > still {
+			c.leap()
+			since = time.Now()
+			runtime.Gosched()
+			continue
+		}
+		timer.Reset(glance)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (c *Leaping) sleepers() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.waiting)
+}
+
+// leap goes to the next moment that is waited for.
+func (c *Leaping) leap() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.waiting) == 0 {
+		return
+	}
+	last := c.waiting[0].at.Add(c.grain)
+	for len(c.waiting) > 0 && !c.waiting[0].at.After(last) {
+		s := heap.Pop(&c.waiting).(*sleeper)
+		if s.at.After(c.now) {
+			c.now = s.at
+		}
+		close(s.woken)
+	}
+}
+
+// scheduler reads from Go's runtime whether anybody but the reader works.
+type scheduler struct {
+	samples []metrics.Sample
+	outside uint64 // goroutines that are outside of Go for good, such as the one that waits for signals
+}
+
+func newScheduler() *scheduler {
+	s := &scheduler{samples: []metrics.Sample{
+		{Name: "/sched/goroutines/running:goroutines"}, {Name: "/sched/goroutines/runnable:goroutines"},
+		{Name: "/sched/goroutines/not-in-go:goroutines"},
+	}}
+	metrics.Read(s.samples)
+	s.outside = s.value(2)
+	return s
+}
+
+func (s *scheduler) value(i int) uint64 {
+	if s.samples[i].Value.Kind() != metrics.KindUint64 {
+		return 0
+	}
+	return s.samples[i].Value.Uint64()
+}
+
+func (s *scheduler) quiet() bool {
+	metrics.Read(s.samples)
+	return s.value(0) <= 1 && s.value(1) == 0 && s.value(2) <= s.outside
+}
+
+// sleeper is one who waits. index is its place in the heap, -1 once it is out of it.
+type sleeper struct {
+	at    time.Time
+	woken chan struct{}
+	index int
+}
+
+// sleepers are a heap by time.
+type sleepers []*sleeper
+
+func (s sleepers) Len() int           { return len(s) }
+func (s sleepers) Less(i, j int) bool { return s[i].at.Before(s[j].at) }
+func (s sleepers) Swap(i, j int) {
+	s[i], s[j] = s[j], s[i]
+	s[i].index, s[j].index = i, j
+}
+
+// Push is for package heap.
+func (s *sleepers) Push(x any) {
+	one := x.(*sleeper)
+	one.index = len(*s)
+	*s = append(*s, one)
+}
+
+// Pop is for package heap.
+func (s *sleepers) Pop() any {
+	last := len(*s) - 1
+	one := (*s)[last]
+	(*s)[last] = nil
+	*s = (*s)[:last]
+	one.index = -1
+	return one
+}

@@ -1,0 +1,133 @@
+package rehearse
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+
+	"github.com/imdsctl/imdsctl/internal/awssim"
+	"github.com/imdsctl/imdsctl/internal/awssim/core"
+	"github.com/imdsctl/imdsctl/internal/awsx"
+	"github.com/imdsctl/imdsctl/internal/clock"
+	"github.com/imdsctl/imdsctl/internal/fleet"
+	"github.com/imdsctl/imdsctl/internal/followup"
+	"github.com/imdsctl/imdsctl/internal/inventory"
+	"github.com/imdsctl/imdsctl/internal/kind"
+	"github.com/imdsctl/imdsctl/internal/kinds/all"
+	"github.com/imdsctl/imdsctl/internal/plan"
+)
+
+// roleName is the role that the rehearsal enters accounts by. It may do everything: roles are the doctor's matter.
+const roleName = "rehearsal"
+
+// caller is the rehearsal's own identity: the administrator of the first account.
+func (s *stage) caller(places []fleet.Place) func(context.Context) (aws.Config, error) {
+	return func(context.Context) (aws.Config, error) {
+		if len(places) == 0 {
+			return aws.Config{}, fmt.Errorf("the plan has no stack: there is nothing to rehearse")
+		}
+		first := places[0]
+		region := first.Region
+		if region == "" {
+			region = first.Partition.HomeRegion()
+		}
+		return aws.Config{
+			Region: string(region), BaseEndpoint: aws.String(awssim.BaseURL), HTTPClient: s.world.Client(),
+			Credentials: credentials.NewStaticCredentialsProvider(string(first.Account), "rehearsal", ""),
+		}, nil
+	}
+}
+
+func (s *stage) session(place fleet.Place) *awsx.Session {
+	return s.edge.Session(place, awsx.Role{Name: roleName})
+}
+
+func (s *stage) gateSession(place fleet.Place, _ bool) *awsx.Session { return s.session(place) }
+
+// constant is a latency that is the same for each call.
+func constant(d time.Duration) func(*core.Call) time.Duration {
+	return func(*core.Call) time.Duration { return d }
+}
+
+// drivers are the real kinds at work in the simulated AWS.
+type drivers struct {
+	session func(fleet.Place) *awsx.Session
+	clock   clock.Clock
+
+	mu   sync.Mutex
+	open map[driverKey]kind.Driver
+}
+
+type driverKey struct {
+	place fleet.Place
+	kind  string
+}
+
+// Driver implements engine.Drivers.
+func (d *drivers) Driver(place fleet.Place, kindName string) (kind.Driver, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	key := driverKey{place, kindName}
+	if have := d.open[key]; have != nil {
+		return have, nil
+	}
+	if d.open == nil {
+		d.open = map[driverKey]kind.Driver{}
+	}
+	if kindName == plan.KindFollowUp {
+		d.open[key] = &assumed{place: place}
+		return d.open[key], nil
+	}
+	e, ok := all.Find(kindName)
+	if !ok {
+		return nil, fmt.Errorf("kind %q is not known to this imdsctl", kindName)
+	}
+	d.open[key] = e.Open(d.session(place).Config(), place, d.clock)
+	return d.open[key], nil
+}
+
+// Kind implements engine.Drivers.
+func (d *drivers) Kind(name string) (kind.Kind, bool) {
+	if name == plan.KindFollowUp {
+		return followup.Kind(), true
+	}
+	e, ok := all.Find(name)
+	return e.Kind, ok
+}
+
+// assumed are follow-ups that go well at once.
+type assumed struct {
+	place fleet.Place
+	mu    sync.Mutex
+	done  map[string]bool
+}
+
+func (a *assumed) List(context.Context, func(inventory.Resource) error) error { return nil }
+
+func (a *assumed) Read(_ context.Context, id string) (inventory.Resource, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	r := inventory.Resource{Ref: fleet.Ref{Place: a.place, Kind: plan.KindFollowUp, ID: id}, State: fleet.State{}}
+	if a.done[id] {
+		r.State[plan.FieldStatus] = plan.StatusDone
+	}
+	return r, nil
+}
+
+func (a *assumed) Write(_ context.Context, w kind.Write) (kind.Result, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.done == nil {
+		a.done = map[string]bool{}
+	}
+	a.done[w.ID] = true
+	return kind.Result{}, nil
+}
+
+func (a *assumed) Find(context.Context, kind.Write) (kind.Result, error) {
+	return kind.Result{}, kind.ErrNotFound
+}

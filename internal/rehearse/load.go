@@ -1,0 +1,117 @@
+package rehearse
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/imdsctl/imdsctl/internal/awssim/core"
+	"github.com/imdsctl/imdsctl/internal/awssim/programs"
+	"github.com/imdsctl/imdsctl/internal/awssim/workload"
+	"github.com/imdsctl/imdsctl/internal/evidence"
+	"github.com/imdsctl/imdsctl/internal/fleet"
+	"github.com/imdsctl/imdsctl/internal/inventory"
+	"github.com/imdsctl/imdsctl/internal/plan"
+)
+
+// load puts one place, with the programs that its evidence tells of, into the simulated AWS.
+func (s *stage) load(snap *inventory.Snapshot, windows map[fleet.Ref][]*evidence.Window) error {
+	seeders := Seeders()
+	resources := make([]inventory.Resource, 0, len(snap.Resources))
+	left := map[string]int{}
+	for _, r := range snap.Resources {
+		switch {
+		case r.Status == inventory.StatusTerminated:
+		case seeders[r.Ref.Kind] == nil:
+			left[r.Ref.Kind]++
+		default:
+			resources = append(resources, r)
+		}
+	}
+	for kind, n := range left {
+		s.out.Assumed = append(s.out.Assumed, fmt.Sprintf("%d of kind %s in %s are not in the copy", n, kind, snap.Place))
+	}
+	account := core.AccountSeed{ID: snap.Place.Account, Name: snap.Account.Name, Partition: snap.Place.Partition,
+		OptIn: regionsOf(s.opt.Plan.Stacks, snap.Place.Account)}
+	seed, err := Seed(account, resources)
+	if err != nil {
+		return err
+	}
+	if err := s.world.LoadSeed(seed); err != nil {
+		return err
+	}
+	if err := s.world.PutRole(snap.Place.Account, roleName, core.TrustAccount(s.first(), ""), core.AllowActions("*")); err != nil {
+		return err
+	}
+	return s.callers(snap, windows)
+}
+
+// first is the account that the rehearsal calls from.
+func (s *stage) first() fleet.AccountID { return placesOf(s.opt.Plan)[0].Account }
+
+// callers deploys a caller of IMDSv1 wherever one was seen: on the instance, or, since groups replace their instances, on all of
+// its group. How often it calls, and whether only after a boot, is what the evidence shows.
+func (s *stage) callers(snap *inventory.Snapshot, windows map[fleet.Ref][]*evidence.Window) error {
+	type caller struct {
+		where   workload.Where
+		program workload.Program
+		points  int
+	}
+	found := map[string]*caller{}
+	for i := range snap.Resources {
+		r := &snap.Resources[i]
+		if r.Ref.Kind != inventory.KindInstance {
+			continue
+		}
+		for _, w := range windows[r.Ref] {
+			if w.Metric != evidence.MetricNoToken || w.Total == 0 {
+				continue
+			}
+			name, where := r.Ref.ID, workload.Where{Instances: []string{r.Ref.ID}}
+			if l, ok := r.Link(inventory.MemberOf); ok {
+				name, where = l.To.ID, workload.Where{Groups: []string{l.To.ID}, Account: string(r.Ref.Account)}
+			}
+			// Of several members the one that called most often speaks for all.
+			if have := found[name]; have == nil || have.points < len(w.Points) {
+				found[name] = &caller{where, callerOf(name, r, w), len(w.Points)}
+			}
+		}
+	}
+	for _, c := range found {
+		if err := programs.Deploy(s.world, c.program, c.where); err != nil {
+			return fmt.Errorf("the caller on %s: %w", c.program.Name, err)
+		}
+		s.out.Callers++
+	}
+	return nil
+}
+
+// bootPeriods is how many periods after a start count as its boot.
+const bootPeriods = 2
+
+// callerOf is the program that would have been seen like this.
+func callerOf(name string, r *inventory.Resource, w *evidence.Window) workload.Program {
+	p := workload.Program{Name: "caller on " + name, Speaks: workload.V1Only, Calls: int(min(max(w.Total/int64(len(w.Points)), 1), 1_000_000))}
+	boot := w.Span.Slot(r.Launched)
+	onlyAtBoot := w.Span.Contains(r.Launched) && !slices.ContainsFunc(w.Points, func(p evidence.Point) bool {
+		return p.Slot < boot || p.Slot >= boot+bootPeriods
+	})
+	if onlyAtBoot {
+		p.AtBoot = true
+		return p
+	}
+	covered := time.Duration(max(w.Covered.Count(), 1)) * w.Span.Period
+	p.Every = max(covered/time.Duration(len(w.Points)), w.Span.Period).Truncate(time.Second)
+	return p
+}
+
+// regionsOf lists the regions in which a plan changes an account, so that those are enabled which are not by default.
+func regionsOf(stacks []plan.Stack, account fleet.AccountID) []fleet.Region {
+	var out []fleet.Region
+	for i := range stacks {
+		if r := stacks[i].Place.Region; stacks[i].Place.Account == account && r != "" && !slices.Contains(out, r) {
+			out = append(out, r)
+		}
+	}
+	return out
+}
