@@ -68,6 +68,7 @@ func play(role string) error {
 	parts := map[string]func(job) (any, error){
 		"scan": scanFleet, "pages": readPages, "plan": planFleet, "judge": judgeFleet, "store": storeFleet,
 		"engine": runEngine, "floor": runFloor, "prepare": prepareRollout, "apply": applyPlan, "work": workOn,
+		"rehearse": rehearsePlan,
 	}
 	if role == "sim" {
 		return serveFleet(j)

@@ -252,11 +252,7 @@ func (a *App) cloud(ctx context.Context) (*awsx.Edge, *discovery.Finder, error) 
 	if a.edge != nil {
 		return a.edge, a.finder, nil
 	}
-	limits := make(map[string]awsx.Limit, len(a.config.Limits.Actions))
-	for action, b := range a.config.Limits.Actions {
-		limits[action] = awsx.Limit{Burst: float64(b.Burst), Refill: b.Refill}
-	}
-	edge, err := awsx.New(ctx, awsx.Options{Clock: a.clock, Log: a.log, Load: a.opt.AWS, Limits: limits,
+	edge, err := awsx.New(ctx, awsx.Options{Clock: a.clock, Log: a.log, Load: a.opt.AWS, Limits: a.limits(),
 		Share:      a.config.Limits.Safety,
 		HTTPClient: a.opt.HTTPClient})
 	if err != nil {

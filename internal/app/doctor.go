@@ -67,6 +67,7 @@ func (a *App) Doctor(ctx context.Context, o DoctorOptions) ([]Check, error) {
 		}
 		d.account(ctx, account)
 	}
+	d.organization(ctx, accounts)
 	return d.checks, ctx.Err()
 }
 
@@ -209,6 +210,40 @@ func (d *doctor) account(ctx context.Context, account inventory.Account) {
 	}
 }
 
+// organization checks what an organization has once, if the account that manages it is among those that are looked at.
+func (d *doctor) organization(ctx context.Context, accounts []inventory.Account) {
+	place, ok, err := d.finder.Management(ctx)
+	mine := slices.ContainsFunc(accounts, func(a inventory.Account) bool { return a.ID == place.Account })
+	if ctx.Err() != nil || !mine || !ok && err == nil {
+		return
+	}
+	const remedy = "Deploy the roles that `imdsctl roles --management` prints in the account that manages the organization."
+	if err == nil {
+		err = d.finder.Enter(ctx, place, false)
+	}
+	if err != nil {
+		d.judge("organization", place.String(), err, "", remedy)
+		return
+	}
+	for _, r := range openPlace(d.finder.Session(place, false), d.app.clock, d.app.protocol()).Kinds {
+		d.judge("service", place.String(), d.first(ctx, r, nil), r.Kind+" can be listed", remedy)
+	}
+}
+
+// first lists a kind up to its first resource, which look is shown.
+func (d *doctor) first(ctx context.Context, r scan.Reader, look func(*inventory.Resource)) error {
+	err := r.Driver.List(kind.WithPageSize(ctx, 100), func(res inventory.Resource) error {
+		if look != nil {
+			look(&res)
+		}
+		return errSeen
+	})
+	if errors.Is(err, errSeen) {
+		return nil
+	}
+	return err
+}
+
 func (d *doctor) role(ctx context.Context, place fleet.Place, write bool) bool {
 	if err := d.finder.Enter(ctx, place, write); err != nil {
 		return d.judge("role", string(place.Account), err, "", "Log in again.")
@@ -235,19 +270,24 @@ const nobody = "i-00000000000000000"
 // services makes one harmless call of each kind and of CloudWatch, and gives an instance for a dry run.
 func (d *doctor) services(ctx context.Context, place fleet.Place) (sample *inventory.Resource) {
 	opened := openPlace(d.finder.Session(place, false), d.app.clock, d.app.protocol())
-	small := kind.WithPageSize(ctx, 100)
+	answered := false // for some kind, so that the network is well
 	for _, r := range opened.Kinds {
-		err := r.Driver.List(small, func(res inventory.Resource) error {
+		if d.app.config.Excludes(r.Kind) {
+			continue
+		}
+		err := d.first(ctx, r, func(res *inventory.Resource) {
 			o := res.State.Options()
 			running := res.Ref.Kind == inventory.KindInstance && res.Status == inventory.StatusRunning
 			if sample == nil && running && o.Endpoint == fleet.Enabled && !res.Settling && !res.Owner.Managed {
-				sample = &res
+				sample = res
 			}
-			return errSeen
 		})
-		if errors.Is(err, errSeen) {
-			err = nil
+		if answered && fleet.ClassOf(err) == fleet.ErrNotOffered {
+			d.say(Check{Area: "service", Subject: place.String(), Status: CheckSkipped,
+				Detail: "AWS does not offer " + r.Kind + " in this region"})
+			continue
 		}
+		answered = answered || err == nil
 		d.judge("service", place.String(), err, r.Kind+" can be listed",
 			"Allow the role that reads what `imdsctl roles` prints.")
 	}

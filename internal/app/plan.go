@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/imdsctl/imdsctl/internal/assess"
 	"github.com/imdsctl/imdsctl/internal/fleet"
 	"github.com/imdsctl/imdsctl/internal/inventory"
 	"github.com/imdsctl/imdsctl/internal/kind"
@@ -54,7 +55,7 @@ func (a *App) Plan(ctx context.Context, o PlanOptions) (*PlanResult, error) {
 	taken := now
 	kinds := all.List()
 	b := plan.NewBuilder(a.config, plan.Header{Created: now, Tool: a.opt.Version, Database: db.Path()}, describer(kinds))
-	b.ByHand = Commands
+	b.ByHand, b.Rates = Commands, a.rates()
 	for report, err := range a.Assess(ctx) {
 		if err != nil {
 			return nil, err
@@ -103,14 +104,14 @@ func propose(kinds []all.Entry, targets policy.Targets, report *PlaceReport) pla
 			byName[e.Kind.Name] = e.Kind
 		}
 	}
-	for _, v := range report.Report.All() {
-		k, ok := byName[v.Ref.Kind]
-		if !ok {
-			continue
+	for i := range report.Snapshot.Resources {
+		r := &report.Snapshot.Resources[i]
+		v := report.Report.Verdict(r.Ref)
+		k, ok := byName[r.Ref.Kind]
+		if !ok || v == nil && k.Manner.Role != assess.RoleFact {
+			continue // what is no more is not judged
 		}
-		needs, manuals := k.Propose(kind.Case{Resource: report.Report.Index.Resource(v.Ref), Verdict: v,
-			Index: report.Report.Index,
-			Judge: report.Report.Verdict})
+		needs, manuals := k.Propose(kind.Case{Resource: r, Verdict: v, Index: report.Report.Index, Judge: report.Report.Verdict})
 		out.Needs = append(out.Needs, needs...)
 		out.Manuals = append(out.Manuals, manuals...)
 	}

@@ -3,6 +3,7 @@ package app
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"iter"
 	"slices"
 	"strings"
@@ -30,7 +31,8 @@ type PlaceReport struct {
 	Taken time.Time
 }
 
-// Assess judges the scanned fleet, place by place in order, so that only one is held in memory.
+// Assess judges the scanned fleet, place by place in order, so that only one is held in memory. A place with policies of the
+// organization comes after all others, because what they bind must be judged before them.
 func (a *App) Assess(ctx context.Context) iter.Seq2[*PlaceReport, error] {
 	return func(yield func(*PlaceReport, error) bool) {
 		db, err := a.database()
@@ -43,8 +45,20 @@ func (a *App) Assess(ctx context.Context) iter.Seq2[*PlaceReport, error] {
 			yield(nil, err)
 			return
 		}
+		below, last := below{}, []fleet.Place(nil)
 		for _, p := range places {
 			report, err := a.assess(ctx, db, p)
+			if err == nil && report.governs() {
+				last = append(last, p)
+				continue
+			}
+			below.note(report)
+			if !yield(report, err) || err != nil {
+				return
+			}
+		}
+		for _, p := range last {
+			report, err := a.assessOver(ctx, db, p, below)
 			if !yield(report, err) || err != nil {
 				return
 			}
@@ -52,8 +66,34 @@ func (a *App) Assess(ctx context.Context) iter.Seq2[*PlaceReport, error] {
 	}
 }
 
+// below is what was judged of each account.
+type below map[fleet.AccountID]*assess.Below
+
+func (b below) note(r *PlaceReport) {
+	if r == nil {
+		return
+	}
+	account := r.Snapshot.Place.Account
+	if b[account] == nil {
+		b[account] = &assess.Below{}
+	}
+	b[account].Note(r.Report, len(r.Gaps))
+}
+
+// governs tells whether policies of the organization are in the place.
+func (r *PlaceReport) governs() bool {
+	return r.Snapshot.Place.Region == "" && slices.ContainsFunc(r.Snapshot.Resources, func(res inventory.Resource) bool {
+		return res.Ref.Kind == inventory.KindOrganizationPolicy
+	})
+}
+
 // assess judges one place from what the database knows of it.
 func (a *App) assess(ctx context.Context, db *store.Store, place fleet.Place) (*PlaceReport, error) {
+	return a.assessOver(ctx, db, place, nil)
+}
+
+// assessOver is assess for a place with policies of the organization: over what was judged of the accounts that they bind.
+func (a *App) assessOver(ctx context.Context, db *store.Store, place fleet.Place, accounts below) (*PlaceReport, error) {
 	snap, err := db.Snapshot(ctx, place)
 	if err != nil {
 		return nil, err
@@ -62,11 +102,15 @@ func (a *App) assess(ctx context.Context, db *store.Store, place fleet.Place) (*
 	if err != nil {
 		return nil, err
 	}
-	return a.judge(snap, windows), nil
+	return a.judgeOver(snap, windows, accounts), nil
 }
 
 // judge is assess for a place that is at hand.
 func (a *App) judge(snap *inventory.Snapshot, windows map[fleet.Ref][]*evidence.Window) *PlaceReport {
+	return a.judgeOver(snap, windows, nil)
+}
+
+func (a *App) judgeOver(snap *inventory.Snapshot, windows map[fleet.Ref][]*evidence.Window, accounts below) *PlaceReport {
 	out := &PlaceReport{Snapshot: snap, Facts: factsOf(snap.Account), Span: a.settings().Span(snap.Taken)}
 	for _, ws := range windows { // those of one place are all of one span
 		if len(ws) > 0 {
@@ -74,14 +118,13 @@ func (a *App) judge(snap *inventory.Snapshot, windows map[fleet.Ref][]*evidence.
 			break
 		}
 	}
-	in := assess.Input{Snapshot: snap, Manners: manners(), Evidence: windows, Span: out.Span, Policy: a.config, Now: a.clock.Now()}
+	in := assess.Input{Snapshot: snap, Manners: manners(), Evidence: windows, Span: out.Span, Policy: a.config, Now: a.clock.Now(),
+		Below: accounts}
 	for i := range snap.Scopes {
 		sc := &snap.Scopes[i]
 		if sc.Status == inventory.ScopeGap {
 			out.Gaps = append(out.Gaps, *sc)
-			if sc.Kind == "" || sc.Kind == string(evidence.SourceCloudWatch) {
-				in.EvidenceGap = sc
-			}
+			evidenceGap(&in, sc)
 		}
 		if sc.Status != inventory.ScopeDisabled && (out.Taken.IsZero() || sc.At.Before(out.Taken)) {
 			out.Taken = sc.At
@@ -89,6 +132,22 @@ func (a *App) judge(snap *inventory.Snapshot, windows map[fleet.Ref][]*evidence.
 	}
 	out.Report = assess.Place(in)
 	return out
+}
+
+// evidenceGap notes the gap of an evidence source, or of a place as a whole, which is one of all sources.
+func evidenceGap(in *assess.Input, sc *inventory.Scope) {
+	if sc.Kind == "" || sc.Kind == string(evidence.SourceCloudWatch) {
+		in.EvidenceGap = sc
+	}
+	for _, m := range in.Manners {
+		if m.Source == "" || sc.Kind != "" && sc.Kind != string(m.Source) {
+			continue
+		}
+		if in.SourceGaps == nil {
+			in.SourceGaps = map[evidence.Source]*inventory.Scope{}
+		}
+		in.SourceGaps[m.Source] = sc
+	}
 }
 
 // manners say how each kind is judged.
@@ -153,8 +212,12 @@ type Status struct {
 	Accounts []AccountStatus   `json:"accounts"`
 	Gaps     []inventory.Scope `json:"gaps,omitempty"`
 	// Disabled counts the regions that accounts have not enabled.
-	Disabled int                `json:"regions_disabled"`
-	Expired  []fleet.Diagnostic `json:"expired_exceptions,omitempty"`
+	Disabled int `json:"regions_disabled"`
+	// NotOffered counts by kind the regions, account by account, in which AWS does not offer the service; Excluded those in
+	// which the configuration leaves the kind out.
+	NotOffered map[string]int     `json:"not_offered,omitempty"`
+	Excluded   map[string]int     `json:"excluded,omitempty"`
+	Expired    []fleet.Diagnostic `json:"expired_exceptions,omitempty"`
 	// Trend has one entry for each day with a scan, the latest last, of the last 30 days.
 	Trend    []TrendDay    `json:"trend,omitempty"`
 	Rollouts []RolloutInfo `json:"rollouts,omitempty"`
@@ -188,7 +251,7 @@ func (a *App) Status(ctx context.Context) (*Status, error) {
 	if err != nil {
 		return nil, err
 	}
-	out := &Status{Total: Counts{}, Expired: a.ExpiredExceptions(), Database: db.Path()}
+	out := &Status{Total: Counts{}, NotOffered: map[string]int{}, Excluded: map[string]int{}, Expired: a.ExpiredExceptions(), Database: db.Path()}
 	if last, ok, err := db.LastScan(ctx); err != nil {
 		return nil, err
 	} else if ok {
@@ -247,8 +310,13 @@ func (a *App) accountStatus(ctx context.Context, db *store.Store, out *Status) e
 			}
 		}
 		for _, sc := range report.Snapshot.Scopes {
-			if sc.Status == inventory.ScopeDisabled {
+			switch sc.Status {
+			case inventory.ScopeDisabled:
 				out.Disabled++
+			case inventory.ScopeNotOffered:
+				out.NotOffered[sc.Kind]++
+			case inventory.ScopeExcluded:
+				out.Excluded[sc.Kind]++
 			}
 		}
 		s.Gaps += len(report.Gaps)
@@ -317,6 +385,9 @@ func (a *App) Resources(ctx context.Context, f ResourceFilter) iter.Seq2[Resourc
 				continue
 			}
 			report, err := a.assess(ctx, db, p)
+			if err == nil && report.governs() && f.kind(inventory.KindOrganizationPolicy) {
+				report, err = a.governing(ctx, p)
+			}
 			if err != nil {
 				yield(ResourceRow{}, err)
 				return
@@ -332,6 +403,23 @@ func (a *App) Resources(ctx context.Context, f ResourceFilter) iter.Seq2[Resourc
 	}
 }
 
+// governing judges a place with policies of the organization, which takes the judgement of all others.
+func (a *App) governing(ctx context.Context, place fleet.Place) (*PlaceReport, error) {
+	for report, err := range a.Assess(ctx) {
+		if err != nil {
+			return nil, err
+		}
+		if report.Snapshot.Place == place {
+			return report, nil
+		}
+	}
+	return nil, fmt.Errorf("judge the organization's policies: nothing is known of %s any more", place)
+}
+
+func (f *ResourceFilter) kind(name string) bool {
+	return len(f.Kinds) == 0 || slices.Contains(f.Kinds, name)
+}
+
 func (f *ResourceFilter) place(p fleet.Place) bool {
 	return (len(f.Accounts) == 0 || slices.Contains(f.Accounts, p.Account)) && (len(f.Regions) == 0 ||
 		slices.Contains(f.Regions, p.Region))
@@ -341,7 +429,7 @@ func (f *ResourceFilter) resource(r *inventory.Resource, v *assess.Verdict) bool
 	switch {
 	case r.Status == inventory.StatusTerminated && !f.Terminated:
 		return false
-	case len(f.Kinds) > 0 && !slices.Contains(f.Kinds, r.Ref.Kind):
+	case !f.kind(r.Ref.Kind):
 		return false
 	case len(f.Statuses) > 0 && (v == nil || !slices.Contains(f.Statuses, v.Status)):
 		return false

@@ -159,16 +159,33 @@ func (s *surveyed) Regions(ctx context.Context, account inventory.Account) (scan
 	return scan.Regions{Enabled: enabled, Disabled: disabled}, err
 }
 
+// Management tells the global place of the account that manages the organization.
+func (s *surveyed) Management(ctx context.Context) (fleet.Place, bool, error) {
+	place, ok, err := s.finder.Management(ctx)
+	if err == nil && ok {
+		err = s.finder.Enter(ctx, place, false)
+	}
+	return place, ok, err
+}
+
 // Open gives the readers of a place.
 func (s *surveyed) Open(place fleet.Place) scan.Place {
 	return openPlace(s.finder.Session(place, false), s.app.clock, s.app.protocol())
 }
 
-// openPlace gives all kinds at work in the session's place.
+// openPlace gives the kinds at work in the session's place: in the global one those that live once in an organization, in a
+// region all others, with their evidence.
 func openPlace(session *awsx.Session, c clock.Clock, p cloudwatch.Protocol) scan.Place {
-	out := scan.Place{Evidence: &observed{client: cloudwatch.New(session, p)}}
+	out, global := scan.Place{}, session.Place().Region == ""
+	if !global {
+		out.Evidence = &observed{client: cloudwatch.New(session, p)}
+	}
 	for _, e := range all.List() {
-		out.Kinds = append(out.Kinds, scan.Reader{Kind: e.Kind.Name, Driver: e.Open(session.Config(), session.Place(), c)})
+		if e.Kind.Global != global {
+			continue
+		}
+		out.Kinds = append(out.Kinds, scan.Reader{Kind: e.Kind.Name, Driver: e.Open(session.Config(), session.Place(), c),
+			Source: e.Kind.Manner.Source})
 	}
 	return out
 }

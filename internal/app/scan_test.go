@@ -51,8 +51,8 @@ func TestScanJudgesWhatItFinds(t *testing.T) {
 	if got := verdicts(t, w.app, inventory.KindInstance); !equal(got, want) {
 		t.Errorf("verdicts\n got %v\nwant %v", got, want)
 	}
-	if sum.Accounts != 3 || sum.Places != 6 {
-		t.Errorf("%d accounts and %d places, want 3 and 6", sum.Accounts, sum.Places)
+	if sum.Accounts != 3 || sum.Places != 7 { // two regions of each, and the organization
+		t.Errorf("%d accounts and %d places, want 3 and 7", sum.Accounts, sum.Places)
 	}
 	if sum.Cost.Instances != 5 || sum.Asked.Metrics != 10 {
 		t.Errorf("estimated %+v, asked %+v", sum.Cost, sum.Asked)
@@ -95,7 +95,9 @@ func TestScanMakesNoSuperfluousCalls(t *testing.T) {
 		"ec2:DescribeLaunchTemplates": 6, "ec2:DescribeLaunchTemplateVersions": 6,
 		"autoscaling:DescribeAutoScalingGroups": 6, "autoscaling:DescribeScalingActivities": 6, "cloudwatch:GetMetricData": 2,
 		"sts:AssumeRole": 3, "sts:GetCallerIdentity": 1, // the management account has no role, which takes one try
-		"organizations:ListRoots": 1, "organizations:ListAccountsForParent": 3, "organizations:ListOrganizationalUnitsForParent": 3,
+		"organizations:DescribeOrganization": 1, "organizations:ListPolicies": 2, // one for each type
+		"workspaces-instances:ListWorkspaceInstances": 6,
+		"organizations:ListRoots":                     1, "organizations:ListAccountsForParent": 3, "organizations:ListOrganizationalUnitsForParent": 3,
 	} {
 		if got[action] > most {
 			t.Errorf("%s was called %d times, want at most %d", action, got[action], most)

@@ -5,7 +5,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
+	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
@@ -28,6 +30,8 @@ type WhyOptions struct {
 	Region fleet.Region
 	// Account is the caller's own when empty.
 	Account fleet.AccountID
+	// Kind is what sort of host it is: ec2-instance when empty, or a kind whose service counts v1 calls itself.
+	Kind string
 }
 
 // WhyReport explains one instance.
@@ -39,7 +43,8 @@ type WhyReport struct {
 	GroupVerdict    *assess.Verdict
 	Template        *inventory.Resource
 	TemplateVersion string
-	// Effective is what the next launch in its place would get.
+	// Launch is what the next launch in an EC2 instance's place would get, and who decides it; Effective the same without them.
+	Launch    assess.Launch
 	Effective fleet.Options
 	// Windows are those of its whole lineage; its own come first.
 	Windows []*evidence.Window
@@ -74,6 +79,9 @@ func (a *App) Why(ctx context.Context, o WhyOptions) (*WhyReport, error) {
 	inv := &inquiry{app: a, session: finder.Session(place, false), place: place, seen: map[string]bool{}}
 	inv.snap = &inventory.Snapshot{Place: place, Account: inventory.Account{Partition: place.Partition,
 		ID: place.Account}, Taken: a.clock.Now()}
+	if k := cmp.Or(o.Kind, inventory.KindInstance); k != inventory.KindInstance {
+		return inv.alone(ctx, k, o.Instance)
+	}
 	return inv.report(ctx, o.Instance)
 }
 
@@ -94,13 +102,46 @@ func (q *inquiry) driver(kindName string) kind.Driver {
 	return e.Open(q.session.Config(), q.place, q.app.clock)
 }
 
-func (q *inquiry) report(ctx context.Context, id string) (*WhyReport, error) {
-	subject, err := q.driver(inventory.KindInstance).Read(ctx, id)
+// alone explains a host of another service than EC2, which no group and no template has started.
+func (q *inquiry) alone(ctx context.Context, kindName, id string) (*WhyReport, error) {
+	e, ok := all.Find(kindName)
+	if !ok || e.Kind.Manner.Source == "" {
+		return nil, fleet.Diagnostic{Severity: fleet.SeverityError, Where: id, Summary: "a " + kindName + " cannot be explained alone",
+			Remedy: "Give an EC2 instance, or a Lightsail instance with --kind " + inventory.KindLightsail + "; or scan."}
+	}
+	driver := q.driver(kindName)
+	subject, err := q.subject(ctx, driver, id)
+	if err != nil {
+		return nil, err
+	}
+	q.add(subject)
+	q.part(kindName, nil)
+	windows := map[fleet.Ref][]*evidence.Window{}
+	reader, ok := driver.(kind.MetricReader)
+	if !ok {
+		return nil, fmt.Errorf("%s has a source of evidence and no way to read it", kindName)
+	}
+	err = q.observe(ctx, reader, []fleet.Ref{subject.Ref}, windows)
+	q.part(string(e.Kind.Manner.Source), err)
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	return q.conclude(subject, windows), nil
+}
+
+// subject reads the host that is asked about.
+func (q *inquiry) subject(ctx context.Context, driver kind.Driver, id string) (inventory.Resource, error) {
+	subject, err := driver.Read(ctx, id)
 	if fleet.ClassOf(err) == fleet.ErrGone {
-		return nil, fmt.Errorf("%w: %w", fleet.Diagnostic{Severity: fleet.SeverityError, Where: q.place.String(),
+		return subject, fmt.Errorf("%w: %w", fleet.Diagnostic{Severity: fleet.SeverityError, Where: q.place.String(),
 			Summary: "there is no instance " + id + " here",
 			Remedy:  "Check the id, and give --region or --account if it is elsewhere; a terminated instance is only known to a scan."}, err)
 	}
+	return subject, err
+}
+
+func (q *inquiry) report(ctx context.Context, id string) (*WhyReport, error) {
+	subject, err := q.subject(ctx, q.driver(inventory.KindInstance), id)
 	if err != nil {
 		return nil, err
 	}
@@ -110,11 +151,15 @@ func (q *inquiry) report(ctx context.Context, id string) (*WhyReport, error) {
 	template, templated := subject.Link(inventory.LaunchedFrom)
 	switch {
 	case inGroup:
-		q.part(inventory.KindAutoScaling, q.group(ctx, group.To))
+		q.part(inventory.KindAutoScaling, q.group(ctx, group.To)) // its members too
+		q.part(inventory.KindInstance, nil)
 	case templated:
 		q.part(inventory.KindInstance, q.members(ctx, "aws:ec2launchtemplate:id", template.To.ID))
 		q.part(inventory.KindLaunchTemplate, q.template(ctx, template.To, nil))
+	default:
+		q.part(inventory.KindInstance, nil) // it is its own lineage
 	}
+	q.images(ctx, subject.Ref)
 	windows, err := q.evidence(ctx)
 	q.part(string(evidence.SourceCloudWatch), err)
 	if err := ctx.Err(); err != nil {
@@ -173,7 +218,11 @@ func (q *inquiry) group(ctx context.Context, ref fleet.Ref) error {
 		}
 	}
 	for to, selectors := range pins {
-		q.part(inventory.KindLaunchTemplate, q.template(ctx, to, selectors))
+		if to.Kind == inventory.KindLaunchTemplate {
+			q.part(to.Kind, q.template(ctx, to, selectors))
+		} else if q.driver(to.Kind) != nil {
+			q.part(to.Kind, q.read(ctx, to.Kind, to.ID))
+		}
 	}
 	err = q.members(ctx, kind.TagGroup, ref.ID)
 	if past, ok := drv.(kind.HistoryReader); ok && err == nil {
@@ -219,12 +268,36 @@ func (q *inquiry) template(ctx context.Context, ref fleet.Ref, selectors []strin
 		if t.Launch == nil {
 			t.Launch = map[string]fleet.Options{}
 		}
-		for n, options := range found.Launch {
-			t.Launch[n] = options
+		maps.Copy(t.Launch, found.Launch)
+		if t.Attrs == nil {
+			t.Attrs = map[string]string{}
 		}
+		maps.Copy(t.Attrs, found.Attrs)
 	}
 	q.add(t)
 	return nil
+}
+
+// images adds the images that the next launch may be of: they decide where nobody else says.
+func (q *inquiry) images(ctx context.Context, subject fleet.Ref) {
+	reader, ok := q.driver(inventory.KindImage).(kind.ReferenceReader)
+	if !ok {
+		return
+	}
+	ids := map[string]bool{}
+	for i := range q.snap.Resources {
+		r := &q.snap.Resources[i]
+		for key, id := range r.Attrs {
+			names := key == inventory.AttrImage || strings.HasPrefix(key, inventory.AttrImage+"/")
+			if names && strings.HasPrefix(id, "ami-") && (r.Ref.Kind != inventory.KindInstance || r.Ref == subject) {
+				ids[id] = true
+			}
+		}
+	}
+	q.part(inventory.KindImage, reader.ReadReferenced(ctx, slices.Sorted(maps.Keys(ids)), func(r inventory.Resource) error {
+		q.add(r)
+		return nil
+	}))
 }
 
 // members adds the instances that carry a tag of AWS.
@@ -271,10 +344,17 @@ func (q *inquiry) evidence(ctx context.Context) (map[fleet.Ref][]*evidence.Windo
 		}
 	}
 	windows := map[fleet.Ref][]*evidence.Window{}
+	source := openPlace(q.session, q.app.clock, q.app.protocol()).Evidence
+	return windows, q.observe(ctx, source, subjects, windows)
+}
+
+// observe reads the history of hosts from one source.
+func (q *inquiry) observe(
+	ctx context.Context, from scan.Evidence, subjects []fleet.Ref, windows map[fleet.Ref][]*evidence.Window,
+) error {
 	var gaps []error
 	i := 0
-	source := openPlace(q.session, q.app.clock, q.app.protocol()).Evidence
-	err := source.History(ctx, subjects, q.app.settings().Span(q.snap.Taken), func(o scan.Observation) error {
+	err := from.History(ctx, subjects, q.app.settings().Span(q.snap.Taken), func(o scan.Observation) error {
 		windows[subjects[i]] = o.Windows
 		i++
 		if o.Gap != nil {
@@ -282,7 +362,7 @@ func (q *inquiry) evidence(ctx context.Context) (map[fleet.Ref][]*evidence.Windo
 		}
 		return nil
 	})
-	return windows, errors.Join(append(gaps, err)...)
+	return errors.Join(append(gaps, err)...)
 }
 
 // conclude judges what was found.
@@ -296,18 +376,15 @@ func (q *inquiry) conclude(subject inventory.Resource, windows map[fleet.Ref][]*
 		}
 	}
 	index := judged.Report.Index
-	out.Effective = judged.Report.Defaults
 	if l, ok := subject.Link(inventory.LaunchedFrom); ok {
 		out.Template, out.TemplateVersion = index.Resource(l.To), l.Selector
-		if out.Template != nil {
-			out.Effective = out.Template.Launch[out.Template.State[inventory.FieldDefaultVersion]].Over(judged.Report.Defaults)
-		}
 	}
 	if l, ok := subject.Link(inventory.MemberOf); ok {
 		out.Group, out.GroupVerdict = index.Resource(l.To), judged.Report.Verdict(l.To)
-		if out.GroupVerdict != nil {
-			out.Effective = out.GroupVerdict.Effective
-		}
+	}
+	if subject.Ref.Kind == inventory.KindInstance { // nothing of EC2's decides what other services launch
+		out.Launch = judged.Report.Next(&subject)
+		out.Effective = out.Launch.Options()
 	}
 	out.Next = next(out)
 	return out
@@ -341,8 +418,13 @@ func next(w *WhyReport) []string {
 	if v.Status == assess.Ready {
 		out = append(out, "Run `imdsctl scan` and `imdsctl plan`: it can be changed to required.")
 	}
-	if v.Status == assess.Done && w.Effective.Tokens != fleet.TokensRequired && w.Effective != (fleet.Options{}) {
-		out = append(out, "Change its launch template as well: the next instance launched in its place would allow IMDSv1 again.")
+	switch w.Launch.V1() {
+	case assess.V1Open:
+		if v.Status == assess.Done {
+			out = append(out, "Change its launch template as well: the next instance launched in its place would allow IMDSv1 again.")
+		}
+	case assess.V1Refused:
+		out = append(out, "Change its launch template: the next instance in its place cannot be launched. "+w.Launch.Refused+".")
 	}
 	return out
 }

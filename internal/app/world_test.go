@@ -111,7 +111,9 @@ func organization(sections ...func(*core.Seed)) *core.Seed {
 		for _, name := range []string{policy.DefaultReadRole, policy.DefaultWriteRole} {
 			out = append(out, core.RoleSeed{Name: name, Trust: json.RawMessage(core.TrustAccount(management, "")),
 				Policies: map[string]json.RawMessage{"all": json.RawMessage(core.AllowActions("ec2:*", "autoscaling:*",
-					"cloudwatch:*", "elasticloadbalancing:*", "iam:PassRole"))}})
+					"cloudwatch:*", "elasticloadbalancing:*", "lightsail:*", "sagemaker:*",
+					"appstream:*", "batch:*", "cloudformation:*", "ecs:*", "eks:*", "elasticbeanstalk:*", "elasticmapreduce:*",
+					"imagebuilder:*", "workspaces-instances:*", "iam:PassRole"))}})
 		}
 		return out
 	}

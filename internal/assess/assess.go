@@ -1,6 +1,7 @@
 package assess
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"time"
@@ -18,8 +19,10 @@ type Input struct {
 	Manners map[string]Manner
 	// Evidence holds the windows of each subject, all over the same span.
 	Evidence map[fleet.Ref][]*evidence.Window
-	// EvidenceGap says why evidence is missing as a whole, where a source could not be read; nil otherwise.
+	// EvidenceGap says why CloudWatch's evidence is missing as a whole, or all evidence; nil otherwise.
 	EvidenceGap *inventory.Scope
+	// SourceGaps say the same of the other sources: only the kinds whose metric is read there rest on them.
+	SourceGaps map[evidence.Source]*inventory.Scope
 	// Span is the window that evidence was asked for.
 	Span   evidence.Span
 	Policy *policy.Config
@@ -86,7 +89,7 @@ func (j *judge) by(role Role) func(*inventory.Resource) *Verdict {
 	case RoleLauncher:
 		return j.launcher
 	case RoleSource:
-		return j.source
+		return j.launchSource
 	case RoleDefault:
 		return j.accountDefaults
 	case RolePolicy:
@@ -162,8 +165,9 @@ func (j *judge) observed(v *Verdict, r *inventory.Resource, own *Basis) {
 		j.unobservable(v, r)
 	case b.Calls > 0 || b.Rejected > 0: // a refused call is a call: where tokens are not required yet, it would be answered
 		j.blocked(v, r, own)
-	case j.in.EvidenceGap != nil:
-		v.set(Unknown, CodeGap, "CloudWatch could not be read (%s): %s", j.in.EvidenceGap.Class, j.in.EvidenceGap.Detail)
+	case j.evidenceGap(r) != nil:
+		gap := j.evidenceGap(r)
+		v.set(Unknown, CodeGap, "%s could not be read (%s): %s", j.source(r.Ref.Kind).Title(), gap.Class, gap.Detail)
 	case j.unread(v, lineageKinds(v)...): // a member that is missing may have called v1
 	case b.Covered == 0:
 		v.set(Unknown, CodeNoEvidence, "no datapoint of MetadataNoToken in %s", span(j.in.Span))
@@ -178,6 +182,19 @@ func (j *judge) observed(v *Verdict, r *inventory.Resource, own *Basis) {
 	}
 }
 
+// source is where the metric of a kind's hosts is read.
+func (j *judge) source(kind string) evidence.Source {
+	return cmp.Or(j.in.Manners[kind].Source, evidence.SourceCloudWatch)
+}
+
+// evidenceGap says why the evidence of a host is missing as a whole; nil where it is not.
+func (j *judge) evidenceGap(r *inventory.Resource) *inventory.Scope {
+	if s := j.source(r.Ref.Kind); s != evidence.SourceCloudWatch {
+		return j.in.SourceGaps[s]
+	}
+	return j.in.EvidenceGap
+}
+
 // unobservable judges what no metric counts: only a person can say that nothing there calls v1.
 func (j *judge) unobservable(v *Verdict, r *inventory.Resource) {
 	v.set(Unknown, CodeNoMetric, "AWS counts no v1 calls of a %s: find out what runs there, and accept it by an override", r.Ref.Kind)
@@ -189,6 +206,9 @@ func (j *judge) unobservable(v *Verdict, r *inventory.Resource) {
 func lineageKinds(v *Verdict) []string {
 	if v.Basis.Lineage.Kind == inventory.KindAutoScaling {
 		return []string{inventory.KindInstance, inventory.KindAutoScaling}
+	}
+	if v.Basis.Lineage == v.Ref {
+		return []string{v.Ref.Kind}
 	}
 	return []string{inventory.KindInstance}
 }

@@ -438,9 +438,17 @@ func TestEvidenceIsMonotonous(t *testing.T) {
 // manners are those of the kinds that the tests have.
 func manners() map[string]assess.Manner {
 	return map[string]assess.Manner{
-		inventory.KindInstance:        {Role: assess.RoleHost, Metric: true},
-		inventory.KindAutoScaling:     {Role: assess.RoleLauncher, Metric: true},
-		inventory.KindLaunchTemplate:  {Role: assess.RoleSource, Metric: true},
-		inventory.KindAccountDefaults: {Role: assess.RoleDefault, Metric: true},
+		inventory.KindInstance:            {Role: assess.RoleHost, Metric: true},
+		inventory.KindAutoScaling:         {Role: assess.RoleLauncher, Metric: true},
+		inventory.KindFleet:               {Role: assess.RoleLauncher, Metric: true},
+		inventory.KindSpotFleet:           {Role: assess.RoleLauncher, Metric: true},
+		inventory.KindNodegroup:           {Role: assess.RoleLauncher, Metric: true},
+		inventory.KindBatch:               {Role: assess.RoleLauncher, Metric: true},
+		inventory.KindImageBuilder:        {Role: assess.RoleLauncher, Metric: true},
+		inventory.KindEMR:                 {Role: assess.RoleLauncher},
+		inventory.KindLaunchTemplate:      {Role: assess.RoleSource, Metric: true},
+		inventory.KindLaunchConfiguration: {Role: assess.RoleSource, Metric: true},
+		inventory.KindImage:               {Role: assess.RoleSource, Metric: true},
+		inventory.KindAccountDefaults:     {Role: assess.RoleDefault, Metric: true},
 	}
 }

@@ -22,16 +22,19 @@ func launchOptions(template *inventory.Resource, selector string) (version strin
 func (j *judge) launcher(r *inventory.Resource) *Verdict {
 	v := &Verdict{Ref: r.Ref, Basis: j.basis(r.Ref)}
 	effective, unresolved := j.effective(r)
-	v.Effective = effective
-	if j.settled(v, r, effective) {
+	v.Effective = effective.Options()
+	if j.settled(v, r, v.Effective) {
 		return v
 	}
 	if unresolved != "" {
 		v.set(Unknown, CodeUnresolved, "%s", unresolved)
 		return v
 	}
-	v.Want = j.want(r, effective)
+	v.Want = j.want(r, v.Effective)
 	j.observed(v, r, nil)
+	if effective.Refused != "" {
+		v.add(CodeRefusedLaunch, "its next launch fails: %s", effective.Refused)
+	}
 	// A host that may not be changed keeps its launcher's launches as they are; that it is changed through its owner does not.
 	for _, m := range j.index.Hosts(r.Ref) {
 		mv := j.report.verdicts[m.Ref]
@@ -44,44 +47,21 @@ func (j *judge) launcher(r *inventory.Resource) *Verdict {
 	return v
 }
 
-// effective is the weakest setting among all launches of a group: what its templates say, over the account's default. An
-// AMI that requires tokens can only make a launch stricter, so leaving it out never calls an optional launch required.
-func (j *judge) effective(r *inventory.Resource) (o fleet.Options, unresolved string) {
-	if r.Says != nil {
-		return r.Says.Over(j.report.Defaults), ""
+// effective is the weakest of all launches of a launcher: what answers v1, or may, before what does not.
+func (j *judge) effective(r *inventory.Resource) (weakest Launch, unresolved string) {
+	for i, f := range j.launches(r) {
+		if f.unresolved != "" && f.Launch.Tokens.Unknown != "" {
+			return f.Launch, f.unresolved
+		}
+		if i == 0 || f.Launch.V1().rank() > weakest.V1().rank() {
+			weakest = f.Launch
+		}
 	}
-	found := false
-	for _, l := range r.Links {
-		if l.Relation != inventory.LaunchesFrom {
-			continue
-		}
-		template := j.index.Resource(l.To)
-		if template == nil {
-			return o, fmt.Sprintf("its template %s was not read", l.To.ID)
-		}
-		version, said, ok := launchOptions(template, l.Selector)
-		if !ok {
-			return o, fmt.Sprintf("version %s (%s) of its template %s was not read", l.Selector, version, l.To.ID)
-		}
-		said = said.Over(j.report.Defaults)
-		if !found || closed(o) && !closed(said) {
-			o = said
-		}
-		found = true
-	}
-	if !found {
-		return o, "it launches from nothing that was read"
-	}
-	return o, ""
+	return weakest, ""
 }
 
-// closed tells whether a launch with these options refuses v1.
-func closed(o fleet.Options) bool {
-	return o.Tokens == fleet.TokensRequired || o.Endpoint == fleet.Disabled
-}
-
-// source judges what launches read.
-func (j *judge) source(r *inventory.Resource) *Verdict {
+// launchSource judges what launches read.
+func (j *judge) launchSource(r *inventory.Resource) *Verdict {
 	if r.Ref.Kind == inventory.KindImage {
 		return j.image(r)
 	}
@@ -93,7 +73,8 @@ func (j *judge) source(r *inventory.Resource) *Verdict {
 func (j *judge) template(r *inventory.Resource) *Verdict {
 	v := &Verdict{Ref: r.Ref, Basis: j.basis(r.Ref)}
 	_, said, _ := launchOptions(r, inventory.SelectDefault)
-	v.Effective = said.Over(j.report.Defaults)
+	byDefault := j.sourceLaunch(r, inventory.SelectDefault).Launch
+	v.Effective = byDefault.Options()
 	consumers := j.index.Consumers(r.Ref)
 	users := j.bareUsers(r)
 	if len(consumers) == 0 && len(users) == 0 {
@@ -123,11 +104,10 @@ func (j *judge) template(r *inventory.Resource) *Verdict {
 		}
 	}
 	for _, c := range consumers {
-		_, o, ok := launchOptions(r, c.Link.Selector)
-		tally(c.Resource.Ref, !ok || !closed(o.Over(j.report.Defaults)))
+		tally(c.Resource.Ref, !j.launch(c.Resource, c.Link).Launch.closed())
 	}
 	for _, u := range users {
-		tally(u.Ref, !closed(v.Effective))
+		tally(u.Ref, !byDefault.closed())
 	}
 	slices.Sort(inTheWay)
 	switch {
@@ -146,7 +126,7 @@ func (j *judge) template(r *inventory.Resource) *Verdict {
 func (j *judge) bareUsers(template *inventory.Resource) []*inventory.Resource {
 	var out []*inventory.Resource
 	for _, m := range j.index.Members(template.Ref) {
-		_, grouped := m.Link(inventory.MemberOf)
+		grouped := j.index.Group(m) != nil
 		from, _ := m.Link(inventory.LaunchedFrom)
 		if from.To == template.Ref && !grouped && m.Status != inventory.StatusTerminated {
 			out = append(out, m)
@@ -215,22 +195,19 @@ func (j *judge) unread(v *Verdict, kinds ...string) bool {
 	return false
 }
 
-// inherits tells whether a launch of this lineage would take HttpTokens from the account's default: a group, or an
+// inherits tells whether a launch of this lineage would take HttpTokens from the account's default: a launcher, or an
 // instance without a group, whose launch source does not say it.
 func (j *judge) inherits(r *inventory.Resource) bool {
 	switch {
-	case j.in.Manners[r.Ref.Kind].Role == RoleLauncher && r.Says != nil:
-		return r.Says.Tokens == "" && j.in.Manners[r.Ref.Kind].Metric
 	case j.in.Manners[r.Ref.Kind].Role == RoleLauncher:
-		from := func(l inventory.Link) bool { return l.Relation == inventory.LaunchesFrom }
-		return slices.ContainsFunc(r.Links, func(l inventory.Link) bool { return from(l) && j.silent(l.To, l.Selector) }) ||
-			!slices.ContainsFunc(r.Links, from)
+		return slices.ContainsFunc(j.launches(r), func(f FutureLaunch) bool { return !f.outside && f.Launch.inherits() })
 	case r.Ref.Kind == inventory.KindInstance:
-		if _, grouped := r.Link(inventory.MemberOf); grouped {
+		if j.index.Group(r) != nil {
 			return false // its group stands for it
 		}
-		l, ok := r.Link(inventory.LaunchedFrom)
-		return !ok || j.silent(l.To, inventory.SelectDefault)
+		l, _ := r.Link(inventory.LaunchedFrom)
+		source := j.index.Resource(l.To)
+		return source == nil || j.sourceLaunch(source, inventory.SelectDefault).Launch.inherits()
 	}
 	return false
 }
@@ -243,19 +220,20 @@ func (j *judge) shortOfHops(r *inventory.Resource) bool {
 		ran = max(ran, j.hops(m))
 	}
 	return slices.ContainsFunc(r.Links, func(l inventory.Link) bool {
-		selector := l.Selector
-		switch {
-		case l.Relation == inventory.LaunchedFrom:
-			selector = inventory.SelectDefault // as in inherits
-		case l.Relation != inventory.LaunchesFrom:
-			return false
-		}
 		template := j.index.Resource(l.To)
-		if v := j.report.verdicts[l.To]; template == nil || v != nil && v.Status == Ready || !j.silent(l.To, selector) {
+		if v := j.report.verdicts[l.To]; template == nil || v != nil && v.Status == Ready {
 			return false
 		}
-		_, o, _ := launchOptions(template, selector)
-		return ran > cmp.Or(o.HopLimit, j.report.Defaults.HopLimit, 1) // 1 is what EC2 gives where nobody says anything
+		next := Launch{}
+		switch l.Relation {
+		case inventory.LaunchedFrom:
+			next = j.sourceLaunch(template, inventory.SelectDefault).Launch // as in inherits
+		case inventory.LaunchesFrom:
+			next = j.launch(r, l).Launch
+		default:
+			return false
+		}
+		return next.inherits() && ran > cmp.Or(next.Options().HopLimit, 1) // one that is not known may be EC2's own
 	})
 }
 
@@ -269,15 +247,6 @@ func (j *judge) hops(r *inventory.Resource) int {
 		return v.Want.HopLimit
 	}
 	return r.State.Options().HopLimit
-}
-
-func (j *judge) silent(template fleet.Ref, selector string) bool {
-	r := j.index.Resource(template)
-	if r == nil {
-		return true
-	}
-	_, o, ok := launchOptions(r, selector)
-	return !ok || o.Tokens == ""
 }
 
 func firstOf(items []string, n int) string {

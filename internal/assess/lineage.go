@@ -9,11 +9,17 @@ import (
 // lineage is whose history speaks for an instance: its group's, since groups replace their instances; else that of the
 // template it was launched from; else its own.
 func (j *judge) lineage(r *inventory.Resource) fleet.Ref {
-	if l, ok := r.Link(inventory.MemberOf); ok {
-		return l.To
+	group, grouped := r.Link(inventory.MemberOf)
+	// A fleet that is not there any more, or that launched once and for all, will not replace the instance.
+	ended := (group.To.Kind == inventory.KindFleet || group.To.Kind == inventory.KindSpotFleet) && j.index.Group(r) == nil
+	if grouped && !ended {
+		return group.To
 	}
 	if l, ok := r.Link(inventory.LaunchedFrom); ok {
 		return l.To
+	}
+	if grouped {
+		return group.To // what it launched beside this one
 	}
 	return r.Ref
 }
@@ -44,7 +50,7 @@ func (j *judge) own(r *inventory.Resource) *Basis {
 // member reported in the same period or later.
 func (j *judge) join(lineage fleet.Ref, members []*inventory.Resource) Basis {
 	span := j.in.Span
-	b := Basis{Lineage: lineage, Source: evidence.SourceCloudWatch, Start: span.Start, End: span.End(),
+	b := Basis{Lineage: lineage, Source: j.source(lineage.Kind), Start: span.Start, End: span.End(),
 		Periods: span.Slots}
 	covered := evidence.NewBitmap(span.Slots)
 	for _, m := range members {

@@ -1,5 +1,7 @@
 package assess
 
+import "github.com/imdsctl/imdsctl/internal/evidence"
+
 // Role is the part that the resources of a kind play between a setting and a program that calls the metadata service.
 type Role string
 
@@ -30,4 +32,6 @@ type Manner struct {
 	// Metric: successful v1 calls of its hosts are counted, by AWS's MetadataNoToken. Where they are not, nothing becomes
 	// ready by observation: it takes a person's override.
 	Metric bool
+	// Source is where the metric is read; empty for CloudWatch.
+	Source evidence.Source
 }

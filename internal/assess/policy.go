@@ -29,6 +29,9 @@ func (b *Below) Note(r *Report, gaps int) {
 		if v.Status != Blocked && v.Status != Unknown {
 			continue
 		}
+		if v.Has(CodeDeclarative) {
+			continue // a default that waits for the policy; the policy must not wait for it, but for what inherits it
+		}
 		b.Against++
 		if len(b.First) < 3 {
 			b.First = append(b.First, fmt.Sprintf("%s %s in %s is %s", v.Ref.Kind, v.Ref.ID, v.Ref.Place, v.Status))

@@ -6,16 +6,26 @@
 package awssim
 
 import (
+	"github.com/imdsctl/imdsctl/internal/awssim/appstream"
 	"github.com/imdsctl/imdsctl/internal/awssim/autoscaling"
+	"github.com/imdsctl/imdsctl/internal/awssim/batch"
 	"github.com/imdsctl/imdsctl/internal/awssim/cloudwatch"
 	"github.com/imdsctl/imdsctl/internal/awssim/core"
 	"github.com/imdsctl/imdsctl/internal/awssim/ec2"
+	"github.com/imdsctl/imdsctl/internal/awssim/ecs"
+	"github.com/imdsctl/imdsctl/internal/awssim/eks"
+	"github.com/imdsctl/imdsctl/internal/awssim/elasticbeanstalk"
 	"github.com/imdsctl/imdsctl/internal/awssim/elbv2"
+	"github.com/imdsctl/imdsctl/internal/awssim/emr"
 	"github.com/imdsctl/imdsctl/internal/awssim/iam"
+	"github.com/imdsctl/imdsctl/internal/awssim/imagebuilder"
+	"github.com/imdsctl/imdsctl/internal/awssim/lightsail"
 	"github.com/imdsctl/imdsctl/internal/awssim/organizations"
 	"github.com/imdsctl/imdsctl/internal/awssim/programs"
+	"github.com/imdsctl/imdsctl/internal/awssim/sagemaker"
 	"github.com/imdsctl/imdsctl/internal/awssim/ssm"
 	"github.com/imdsctl/imdsctl/internal/awssim/sts"
+	"github.com/imdsctl/imdsctl/internal/awssim/workspacesinstances"
 )
 
 // World is a simulated AWS.
@@ -38,9 +48,19 @@ func Services() []*core.Service {
 		iam.Service(),
 		sts.Service(),
 		autoscaling.Service(),
+		appstream.Service(),
+		elasticbeanstalk.Service(),
+		emr.Service(),
 		cloudwatch.Service(programs.Hosts{}, cloudwatch.DefaultDelay),
+		batch.Service(),
+		ecs.Service(),
+		eks.Service(),
 		elbv2.Service(),
+		lightsail.Service(programs.Hosts{}, lightsail.DefaultDelay),
+		imagebuilder.Service(),
 		organizations.Service(),
+		workspacesinstances.Service(),
+		sagemaker.Service(),
 		ssm.Service(programs.Hosts{}),
 		programs.Service(),
 	}

@@ -21,6 +21,9 @@ const (
 	transientBackoff, longestTransientBackoff = 200 * time.Millisecond, 10 * time.Second
 )
 
+// lookups is how often a name is looked up that the resolver does not know.
+const lookups = 3
+
 // install puts the edge into the stack of one call: outermost what turns every error into a CallError, and around the
 // SDK's own Retry step (which has a NopRetryer, makes one attempt and corrects the signing clock) the loop over
 // attempts. Signing comes after it, so that each attempt is signed anew.
@@ -29,17 +32,29 @@ func (s *Session) install(stack *middleware.Stack) error {
 	if err := stack.Finalize.Insert(loop, "Retry", middleware.Before); err != nil {
 		return fmt.Errorf("install the AWS edge: %w", err)
 	}
-	return stack.Initialize.Add(middleware.InitializeMiddlewareFunc("ImdsctlErrors", s.errors), middleware.Before)
+	errors := middleware.InitializeMiddlewareFunc("ImdsctlErrors", s.errors)
+	if _, ok := stack.Initialize.Get(serviceNames); ok { // a client of the older sort: its names are known only after this step
+		return stack.Initialize.Insert(errors, serviceNames, middleware.After)
+	}
+	return stack.Initialize.Add(errors, middleware.Before)
 }
 
-type actionKey struct{}
+// serviceNames is the SDK's step that says which operation of which service a call is. Clients of the newer sort say so before
+// any step.
+const serviceNames = "RegisterServiceMetadata"
+
+type (
+	actionKey  struct{}
+	sessionKey struct{}
+)
 
 // errors is the outermost step.
 func (s *Session) errors(ctx context.Context, in middleware.InitializeInput, next middleware.InitializeHandler) (
 	middleware.InitializeOutput, middleware.Metadata, error,
 ) {
 	act := actionOf(ctx, in.Parameters)
-	out, metadata, err := next.HandleInitialize(middleware.WithStackValue(ctx, actionKey{}, act), in)
+	inner := middleware.WithStackValue(middleware.WithStackValue(ctx, actionKey{}, act), sessionKey{}, s)
+	out, metadata, err := next.HandleInitialize(inner, in)
 	if err == nil {
 		return out, metadata, nil
 	}
@@ -194,6 +209,9 @@ func (c *call) again(ctx context.Context, f *failure) bool {
 			return false
 		}
 		return c.wait(ctx, f, c.backoff(transientBackoff, longestTransientBackoff))
+	case fleet.ErrNotOffered:
+		// A resolver that has only just come up says the same; that is soon over.
+		return f.unsent && c.attempt < lookups && c.wait(ctx, f, c.backoff(transientBackoff, longestTransientBackoff))
 	default:
 		return f.resign && c.resign()
 	}

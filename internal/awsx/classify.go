@@ -68,6 +68,7 @@ var codeClasses = []struct {
 	{"NotAuthorized*", fleet.ErrDenied},
 	{"Forbidden*", fleet.ErrDenied},
 	{"AuthFailure", fleet.ErrDenied}, // but see credentialProblem
+	{"InsufficientPrivileges*", fleet.ErrDenied},
 	{"Blocked", fleet.ErrDenied},
 	{"PendingVerification", fleet.ErrDenied},
 	{"AccountDisabled", fleet.ErrDenied},
@@ -87,6 +88,7 @@ var codeClasses = []struct {
 	{"SignatureDoesNotMatch", fleet.ErrExpired},
 	{"InvalidSignature*", fleet.ErrExpired},
 	{"IncompleteSignature*", fleet.ErrExpired},
+	{"UnauthenticatedException", fleet.ErrExpired}, // Lightsail's
 	{"RequestTimeTooSkewed", fleet.ErrExpired},
 
 	// No longer there.
@@ -103,12 +105,15 @@ var codeClasses = []struct {
 	{"Unavailable", fleet.ErrTransient},
 	{"RequestTimeout*", fleet.ErrTransient},
 	{"IDPCommunicationError", fleet.ErrTransient},
+	{"AccountSetupInProgressException", fleet.ErrTransient}, // Lightsail's, before the first use of an account
+	{"RegionSetupInProgressException", fleet.ErrTransient},  // and of a region
 
 	// In a state in which AWS refuses.
 	{"Incorrect*State*", fleet.ErrConflict},
 	{"IncorrectState", fleet.ErrConflict},
 	{"IncorrectInstanceState", fleet.ErrConflict},
 	{"IncorrectSpotRequestState", fleet.ErrConflict},
+	{"FleetNotInModifiableState", fleet.ErrConflict},
 	{"UnsupportedOperation", fleet.ErrConflict},
 	{"OperationNotPermitted*", fleet.ErrConflict},
 	{"DeclarativePolicyViolation*", fleet.ErrConflict},
@@ -125,6 +130,7 @@ var codeClasses = []struct {
 	{"ScalingActivityInProgress*", fleet.ErrConflict},
 	{"InstanceRefreshInProgress*", fleet.ErrConflict},
 	{"IdempotentParameterMismatch", fleet.ErrConflict},
+	{"OperationFailureException", fleet.ErrConflict}, // Lightsail's, of an operation that was not carried out
 	{"*LimitExceeded", fleet.ErrConflict},
 	{"LimitExceeded*", fleet.ErrConflict},
 
@@ -132,6 +138,7 @@ var codeClasses = []struct {
 	{"Invalid*", fleet.ErrInvalid},
 	{"Malformed*", fleet.ErrInvalid},
 	{"Missing*", fleet.ErrInvalid},
+	{"UnknownEndpoint*", fleet.ErrNotOffered},
 	{"Unknown*", fleet.ErrInvalid},
 	{"Validation*", fleet.ErrInvalid},
 	{"Serialization*", fleet.ErrInvalid},
@@ -146,6 +153,15 @@ func classOf(action, code, message string, status int) fleet.ErrorClass {
 	// Auto Scaling has no code of its own for a group that is gone.
 	if code == "ValidationError" && strings.HasPrefix(action, "autoscaling:") && strings.Contains(message, "not found") {
 		return fleet.ErrGone
+	}
+	// SageMaker has one code for a notebook instance that is gone and for one whose status forbids the call.
+	if code == "ValidationException" && strings.HasPrefix(action, "sagemaker:") {
+		switch {
+		case strings.Contains(message, "RecordNotFound"):
+			return fleet.ErrGone
+		case strings.Contains(message, "Unable to transition to"):
+			return fleet.ErrConflict
+		}
 	}
 	for _, rule := range codeClasses {
 		// The SDK's "UnknownError" is no code of AWS's: a proxy's page, say. Only the status tells then.
@@ -208,8 +224,12 @@ func withoutAnswer(err error) failure {
 		if dial, ok := errors.AsType[*net.OpError](err); ok && dial.Op == "dial" {
 			f.unsent = true
 		}
-		if _, ok := errors.AsType[*net.DNSError](err); ok {
+		if dns, ok := errors.AsType[*net.DNSError](err); ok {
 			f.unsent = true
+			if dns.IsNotFound { // the resolver says that there is no such name, not that it could not tell
+				f.class = fleet.ErrNotOffered
+				f.err = fmt.Errorf("the service has no endpoint in this region, or the network is down: %w", f.err)
+			}
 		}
 		if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
 			f.class, f.unsent, f.final = fleet.ErrOther, true, true

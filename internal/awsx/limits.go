@@ -50,9 +50,13 @@ func defaultLimits() map[string]Limit {
 		"cloudtrail:LookupEvents":    {2, 2},
 		"autoscaling:Describe*":      {20, 10},
 		"autoscaling:*":              {10, 3},
+		"ecs:*":                      {20, 10}, // published by groups of actions, and raised on request
 		"elasticloadbalancing:*":     {20, 10},
 		"elasticbeanstalk:*":         {10, 3},
 		"elasticmapreduce:*":         {10, 2},
+		"lightsail:Get*":             {10, 5},
+		"lightsail:*":                {5, 1},
+		"sagemaker:*":                {10, 2},
 		"*":                          {10, 5},
 	}
 }
@@ -91,4 +95,16 @@ func validLimits(limits map[string]Limit) error {
 		}
 	}
 	return nil
+}
+
+// Used gives the limits that an Edge with these options keeps to: AWS's, or what overrides them, times the share.
+func Used(overrides map[string]Limit, share float64) func(action string) Limit {
+	defaults := defaultLimits()
+	if share == 0 {
+		share = DefaultShare
+	}
+	return func(action string) Limit {
+		l := limitFor(action, overrides, defaults)
+		return Limit{Burst: max(1, l.Burst*share), Refill: l.Refill * share}
+	}
 }

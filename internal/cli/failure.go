@@ -108,7 +108,7 @@ func remedyFor(err error) string {
 		return "Get new credentials (for example with `aws sso login`) and run the command again; it goes on from here."
 	case fleet.ErrThrottled:
 		return "Run the command again later, or lower limits.safety in imdsctl.yaml."
-	case fleet.ErrTransient:
+	case fleet.ErrTransient, fleet.ErrNotOffered:
 		return "Check the network and run the command again; it goes on from here."
 	}
 	return ""

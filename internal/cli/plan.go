@@ -199,6 +199,7 @@ func (s *session) showPlan(p *plan.Plan) {
 		fmt.Fprintln(s.env.Out)
 		s.showChangeKinds(p)
 		s.showDelivery(p)
+		s.showEstimate(p)
 	}
 	left := []string{}
 	for _, v := range []assess.Status{assess.Blocked, assess.Unknown, assess.Exempt, assess.Done} {
@@ -210,6 +211,26 @@ func (s *session) showPlan(p *plan.Plan) {
 		fmt.Fprintf(s.env.Out, "\nInstances left as they are: %s.\n", strings.Join(left, ", "))
 	}
 	s.showManuals(p)
+}
+
+// showEstimate says how long the plan will take, as far as AWS's limits, the bakes and the windows tell.
+func (s *session) showEstimate(p *plan.Plan) {
+	e := p.Header.Estimate
+	if e == nil {
+		return
+	}
+	words := fmt.Sprintf("about %s, to %s, if every wave is approved at once and no gate fails", brief(e.Duration()),
+		e.End.UTC().Format("2006-01-02 15:04 UTC"))
+	if e.Never != "" {
+		words = "cannot be told: " + e.Never
+	}
+	if e.Limit != "" {
+		words += "; the calls waited for longest are " + e.Limit
+	}
+	fmt.Fprintln(s.env.Out, "\n"+s.out.labelled("Takes  ", words))
+	if e.Metrics > 0 {
+		fmt.Fprintln(s.env.Out, s.out.labelled("Gates  ", fmt.Sprintf("ask CloudWatch for %s metrics, some $%.2f", count(e.Metrics), e.Dollars)))
+	}
 }
 
 func wavesInUse(p *plan.Plan) int {

@@ -32,6 +32,25 @@ func (s *session) scanProgress() (show func(app.ScanProgress), stop func()) {
 	}, func() { _ = bar.Clear() }
 }
 
+// rehearsalProgress draws a rehearsal's progress on standard error while a person looks at it. stop takes it away.
+func (s *session) rehearsalProgress() (show func(app.RehearsalProgress), stop func()) {
+	if s.quiet || !s.err.terminal {
+		return nil, func() {}
+	}
+	last := time.Time{}
+	return func(p app.RehearsalProgress) {
+		if time.Since(last) < 100*time.Millisecond {
+			return
+		}
+		last = time.Now()
+		line := fmt.Sprintf("loading %d/%d places", p.Loaded, p.Places)
+		if p.Stacks > 0 {
+			line = fmt.Sprintf("%s %d/%d stacks, at %s", bar(16, p.Ended, p.Stacks), p.Ended, p.Stacks, p.Now.UTC().Format("2006-01-02 15:04"))
+		}
+		fmt.Fprintf(s.env.Err, "\r\x1b[K%s", line)
+	}, func() { fmt.Fprint(s.env.Err, "\r\x1b[K") }
+}
+
 func scanLine(p app.ScanProgress) string {
 	what := map[string]string{
 		"accounts": "accounts", "inventory": "inventory", "evidence": "IMDSv1 calls", "posture": "judging", "done": "done",

@@ -12,7 +12,7 @@ import (
 )
 
 type rolesOptions struct {
-	read, write, organization                         bool
+	read, write, organization, management             bool
 	principal, externalID, partition, account         string
 	readName, writeName, organizationName, outputFile string
 }
@@ -24,9 +24,11 @@ func (s *session) rolesCommand() *cobra.Command {
 		GroupID: groupSetup,
 		Args:    cobra.NoArgs,
 		Long: `Prints the roles that imdsctl works with, made of what it really calls: one to read (scan, why, doctor),
-one to write (apply), and one for the management account to list the accounts. Names, external id and the length
+one to write (apply), and one for the management account to list the accounts. With --management, the first two are those
+of the account that manages the organization, whose policies only they read and write. Names, external id and the length
 of sessions come from imdsctl.yaml where flags do not say them. Nothing is created.`,
 		Example: `  imdsctl roles --principal 111122223333 > roles.yaml     # a StackSet template, both roles
+  imdsctl roles --management --principal 111122223333     # the management account's, which StackSets leave out
   imdsctl roles --format terraform --read > read.tf
   imdsctl roles --organization --format json --principal 111122223333`,
 		Annotations: formats("cloudformation terraform json"),
@@ -36,6 +38,8 @@ of sessions come from imdsctl.yaml where flags do not say them. Nothing is creat
 	f.BoolVar(&o.read, "read", false, "the role that reads; both of these if neither is given")
 	f.BoolVar(&o.write, "write", false, "the role that writes")
 	f.BoolVar(&o.organization, "organization", false, "the role that lists accounts, for the management account")
+	f.BoolVar(&o.management, "management", false,
+		"the roles of the account that manages the organization: they also reach the organization's policies")
 	f.StringVar(&o.principal, "principal", "", "who may assume them: an account `id`, or the ARN of a role")
 	f.StringVar(&o.externalID, "external-id", "", "the external id asked for; organization.role.external_id if not given")
 	f.StringVar(&o.partition, "partition", "aws", "aws, aws-cn or aws-us-gov, for JSON (the others find it out)")
@@ -63,7 +67,7 @@ func (s *session) roles(o rolesOptions) error {
 	options := roles.Options{
 		Principal: o.principal, ExternalID: first(o.externalID,
 			role.ExternalID), Partition: partition, MaxSession: role.Duration,
-		FollowUps: app.FollowUpActions(config),
+		FollowUps: app.FollowUpActions(config), Management: o.management,
 		Names: map[roles.Access]string{
 			roles.Read:         first(o.readName, roles.NameOf(role.Read)),
 			roles.Write:        first(o.writeName, roles.NameOf(role.Write)),

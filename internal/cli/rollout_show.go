@@ -189,6 +189,7 @@ func (s *session) showRollout(ctx context.Context, a *app.App, id string, events
 	s.showWaiting(v, c)
 	fmt.Fprintln(s.env.Out)
 	s.showStackStates(v)
+	s.showUnproven(v)
 	if len(latest) > 0 {
 		fmt.Fprintln(s.env.Out)
 		s.showEvents(v, latest)

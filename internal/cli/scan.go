@@ -130,6 +130,8 @@ type scanJSON struct {
 	Accounts    int                   `json:"accounts"`
 	Places      int                   `json:"places"`
 	Disabled    int                   `json:"regions_disabled"`
+	NotOffered  int                   `json:"not_offered"`
+	Excluded    int                   `json:"excluded"`
 	Resources   map[string]int        `json:"resources"`
 	Terminated  int                   `json:"terminated"`
 	Verdicts    map[assess.Status]int `json:"verdicts"`
@@ -137,6 +139,7 @@ type scanJSON struct {
 	Throttles   int64                 `json:"throttles"`
 	Dollars     float64               `json:"cloudwatch_dollars_asked"`
 	DollarsPlan float64               `json:"cloudwatch_dollars_estimated"`
+	OwnMetrics  map[string]int64      `json:"own_metrics,omitempty"`
 	Gaps        []inventory.Scope     `json:"gaps"`
 	Skipped     []app.SkippedAccount  `json:"skipped,omitempty"`
 }
@@ -144,10 +147,17 @@ type scanJSON struct {
 func scanDocument(sum *app.ScanSummary, err error) scanJSON {
 	d := scanJSON{
 		Format: jsonVersion, Scan: sum.Scan, Status: sum.Status, Started: sum.Started, Finished: sum.Finished,
-		Accounts: sum.Accounts, Places: sum.Places, Disabled: sum.Disabled, Resources: sum.Resources,
+		Accounts: sum.Accounts, Places: sum.Places, Disabled: sum.Disabled, NotOffered: sum.NotOffered,
+		Excluded: sum.Excluded, Resources: sum.Resources,
 		Terminated: sum.Terminated, Verdicts: sum.Verdicts, Calls: sum.Calls, Throttles: sum.Throttles,
 		Dollars: sum.Asked.Dollars, DollarsPlan: sum.Cost.Dollars, Gaps: append([]inventory.Scope{},
 			sum.Gaps...), Skipped: sum.Skipped,
+	}
+	for source, n := range sum.OwnMetrics {
+		if d.OwnMetrics == nil {
+			d.OwnMetrics = map[string]int64{}
+		}
+		d.OwnMetrics[string(source)] = n
 	}
 	if err != nil {
 		d.Error = err.Error()
@@ -184,6 +194,16 @@ func (s *session) showScan(sum *app.ScanSummary, err error) {
 	if len(sum.Verdicts) > 0 {
 		fmt.Fprintln(s.env.Out)
 		s.showVerdicts(sum.Verdicts)
+	}
+	var absent []string
+	if sum.NotOffered > 0 {
+		absent = append(absent, plural(sum.NotOffered, "scope")+" of services that AWS does not offer there")
+	}
+	if sum.Excluded > 0 {
+		absent = append(absent, plural(sum.Excluded, "scope")+" that the configuration excludes")
+	}
+	if len(absent) > 0 {
+		fmt.Fprintln(s.env.Out, "\n"+s.out.wrap("Not read: "+strings.Join(absent, ", and ")+". See `imdsctl status`.", ""))
 	}
 	for _, sk := range sum.Skipped {
 		fmt.Fprintf(s.env.Out, "\nSkipped account %s: %s", sk.Account.ID, sk.Reason)

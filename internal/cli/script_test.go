@@ -170,9 +170,9 @@ func serve(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Setenv("AWS_SECRET_ACCESS_KEY", "dummy")
 }
 
-// simulate starts a simulator for the script: sim [pace N] [closed ACCOUNT].
+// simulate starts a simulator for the script: sim [pace N] [closed ACCOUNT] [seed FILE].
 func simulate(ts *testscript.TestScript, _ bool, args []string) {
-	pace, closed := 1.0, ""
+	pace, closed, seed := 1.0, "", ts.Value("seed").([]byte)
 	for len(args) > 1 {
 		switch args[0] {
 		case "pace":
@@ -181,6 +181,8 @@ func simulate(ts *testscript.TestScript, _ bool, args []string) {
 			ts.Check(err)
 		case "closed":
 			closed = args[1]
+		case "seed":
+			seed = []byte(ts.ReadFile(args[1]))
 		default:
 			ts.Fatalf("sim: unknown option %s", args[0])
 		}
@@ -188,7 +190,7 @@ func simulate(ts *testscript.TestScript, _ bool, args []string) {
 	}
 	began := time.Now()
 	start := began.UTC() // AWS clients compare the server's clock with the machine's
-	stage, err := demo.FromSeed(ts.Value("seed").([]byte), start, pace)
+	stage, err := demo.FromSeed(seed, start, pace)
 	ts.Check(err)
 	for _, account := range stage.Summary.Accounts {
 		if string(account) != closed {
@@ -209,7 +211,8 @@ func simulate(ts *testscript.TestScript, _ bool, args []string) {
 
 // putRoles puts the roles that `imdsctl roles` prints into an account.
 func putRoles(stage *demo.Stage, account fleet.AccountID) error {
-	o := roles.Options{Principal: string(stage.Summary.Management), ExternalID: "secret-1"}
+	o := roles.Options{Principal: string(stage.Summary.Management), ExternalID: "secret-1",
+		Management: account == stage.Summary.Management}
 	list, err := roles.Build(app.Kinds(), o, roles.Read, roles.Write)
 	if err != nil {
 		return err

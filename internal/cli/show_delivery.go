@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/imdsctl/imdsctl/internal/plan"
 	"github.com/imdsctl/imdsctl/internal/policy"
@@ -104,7 +105,7 @@ func (s *session) showFollowUps(p *plan.Plan) {
 	if len(counts) == 0 {
 		return
 	}
-	fmt.Fprintln(s.env.Out, "\nFollow-ups, each after the change of its instance; the step stays open until they are done:")
+	fmt.Fprintln(s.env.Out, "\nFollow-ups, each after the change of its instance or group; the step stays open until they are done:")
 	for _, k := range slices.SortedFunc(maps.Keys(counts), func(a, b key) int {
 		return cmp.Or(cmp.Compare(a.name, b.name), cmp.Compare(a.what, b.what))
 	}) {
@@ -115,6 +116,14 @@ func (s *session) showFollowUps(p *plan.Plan) {
 // followUpWords says what a follow-up does.
 func followUpWords(c *plan.Change) string {
 	switch c.Action {
+	case plan.ActionLaunched:
+		words := "one instance launched from it requires tokens and passes its status checks"
+		if wait := waitOf(c); wait > 0 {
+			return words + ", or " + brief(wait) + " pass without a launch"
+		}
+		return words + ", if there is one at once"
+	case plan.ActionReplaced:
+		return "all its running instances were launched from it or require tokens, however long that takes"
 	case plan.ActionManual:
 		return "by hand: " + oneLine(c.Params[plan.ParamText])
 	case plan.ActionCommand:
@@ -129,6 +138,15 @@ func followUpWords(c *plan.Change) string {
 		words += " with " + parameters
 	}
 	return words
+}
+
+// waitOf is how long a follow-up may take.
+func waitOf(c *plan.Change) time.Duration {
+	d, err := time.ParseDuration(c.Params[plan.ParamTimeout])
+	if err != nil {
+		return 0
+	}
+	return d
 }
 
 // showRules says which rules a plan's approval approves: how much at a time, what must hold, how many failures are borne.

@@ -3,6 +3,8 @@ package cli
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -53,6 +55,8 @@ type statusJSON struct {
 	Accounts   []accountJSON     `json:"accounts"`
 	Gaps       []inventory.Scope `json:"gaps"`
 	Disabled   int               `json:"regions_disabled"`
+	NotOffered map[string]int    `json:"not_offered,omitempty"`
+	Excluded   map[string]int    `json:"excluded,omitempty"`
 	Rollouts   []app.RolloutInfo `json:"rollouts"`
 	Trend      []app.TrendDay    `json:"trend"`
 	Bytes      int64             `json:"database_bytes"`
@@ -71,7 +75,8 @@ func statusDocument(st *app.Status) statusJSON {
 	d := statusJSON{
 		Format: jsonVersion, Scan: st.Scan, AgeSeconds: int64(st.Age.Seconds()), Instances: st.Total,
 		Accounts: []accountJSON{},
-		Gaps:     append([]inventory.Scope{}, st.Gaps...), Disabled: st.Disabled, Rollouts: append([]app.RolloutInfo{},
+		Gaps:     append([]inventory.Scope{}, st.Gaps...), Disabled: st.Disabled, NotOffered: st.NotOffered,
+		Excluded: st.Excluded, Rollouts: append([]app.RolloutInfo{},
 			st.Rollouts...),
 		Trend: append([]app.TrendDay{}, st.Trend...), Bytes: st.Bytes,
 	}
@@ -120,10 +125,31 @@ func (s *session) showStatus(st *app.Status) {
 	}
 	fmt.Fprint(s.env.Out, s.out.table(postureColumns(), rows))
 	s.showTrend(st.Trend)
+	s.showAbsent(st)
 	s.showGaps(st.Gaps)
 	if len(st.Rollouts) > 0 {
 		fmt.Fprintln(s.env.Out)
 		s.showRollouts(st.Rollouts)
+	}
+}
+
+// showAbsent tells what was not read on purpose: a line for the services that AWS does not offer everywhere, and one for the
+// kinds that the configuration leaves out.
+func (s *session) showAbsent(st *app.Status) {
+	list := func(kinds map[string]int, unit string) string {
+		var out []string
+		for _, k := range slices.Sorted(maps.Keys(kinds)) {
+			out = append(out, k+" in "+plural(kinds[k], unit))
+		}
+		return strings.Join(out, ", ")
+	}
+	for _, line := range []struct {
+		what  string
+		kinds map[string]int
+	}{{"Not offered by AWS: ", st.NotOffered}, {"Excluded by the configuration, so unknown: ", st.Excluded}} {
+		if len(line.kinds) > 0 {
+			fmt.Fprintln(s.env.Out, "\n"+s.out.wrap(line.what+list(line.kinds, "region")+".", ""))
+		}
 	}
 }
 

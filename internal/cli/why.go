@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"regexp"
@@ -17,7 +18,7 @@ import (
 )
 
 func (s *session) whyCommand() *cobra.Command {
-	var region, account string
+	var region, account, kindName string
 	cmd := &cobra.Command{
 		Use: "why INSTANCE", Short: "Explain one instance from live calls, with no database", GroupID: groupSee,
 		Args: cobra.ExactArgs(1),
@@ -27,27 +28,29 @@ nothing.`,
 		Example:     "  imdsctl why i-0123456789abcdef0 --region eu-west-1",
 		Annotations: formats("table json"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return s.why(cmd.Context(), args[0], region, account)
+			return s.why(cmd.Context(), app.WhyOptions{Instance: args[0], Kind: kindName, Region: fleet.Region(region),
+				Account: fleet.AccountID(account)})
 		},
 	}
 	cmd.Flags().StringVar(&region, "region", "", "the instance's region `name`; AWS_REGION if not given")
+	cmd.Flags().StringVar(&kindName, "kind", inventory.KindInstance, "what it is: ec2-instance, or lightsail-instance, by its `name`")
 	cmd.Flags().StringVar(&account, "account", "", "the instance's account `id`; the caller's own if not given")
 	return cmd
 }
 
 var instanceID = regexp.MustCompile(`^i-([0-9a-f]{8}|[0-9a-f]{17})$`)
 
-func (s *session) why(ctx context.Context, instance, region, account string) error {
-	if !instanceID.MatchString(instance) {
-		return misuse("", "Give an id such as i-0123456789abcdef0.", "%q is no instance id", instance)
+func (s *session) why(ctx context.Context, o app.WhyOptions) error {
+	if o.Kind == inventory.KindInstance && !instanceID.MatchString(o.Instance) {
+		return misuse("", "Give an id such as i-0123456789abcdef0, or --kind lightsail-instance with a name.", "%q is no instance id",
+			o.Instance)
 	}
-	if account != "" && !fleet.AccountID(account).Valid() {
-		return misuse("--account", "Give twelve digits.", "%q is no account id", account)
+	if o.Account != "" && !o.Account.Valid() {
+		return misuse("--account", "Give twelve digits.", "%q is no account id", o.Account)
 	}
 	s.db = "" // from live calls alone
 	return s.with(ctx, func(ctx context.Context, a *app.App) error {
-		w, err := a.Why(ctx, app.WhyOptions{Instance: instance, Region: fleet.Region(region),
-			Account: fleet.AccountID(account)})
+		w, err := a.Why(ctx, o)
 		if err != nil {
 			return err
 		}
@@ -72,6 +75,7 @@ type whyJSON struct {
 	Template        *inventory.Resource `json:"template,omitempty"`
 	TemplateVersion string              `json:"template_version,omitempty"`
 	Effective       fleet.Options       `json:"next_launch,omitzero"`
+	Launch          assess.Launch       `json:"next_launch_by,omitzero"`
 	Windows         []windowJSON        `json:"windows"`
 	Gaps            []inventory.Scope   `json:"gaps"`
 	Next            []string            `json:"next"`
@@ -91,8 +95,9 @@ type windowJSON struct {
 func whyDocument(w *app.WhyReport) whyJSON {
 	d := whyJSON{
 		Format: jsonVersion, Resource: w.Resource, Verdict: w.Verdict, Group: w.Group, GroupVerdict: w.GroupVerdict,
-		Template: w.Template, TemplateVersion: w.TemplateVersion, Effective: w.Effective, Windows: []windowJSON{},
-		Gaps: append([]inventory.Scope{}, w.Gaps...), Next: append([]string{}, w.Next...),
+		Template: w.Template, TemplateVersion: w.TemplateVersion, Effective: w.Effective, Launch: w.Launch,
+		Windows: []windowJSON{},
+		Gaps:    append([]inventory.Scope{}, w.Gaps...), Next: append([]string{}, w.Next...),
 	}
 	for _, x := range w.Windows {
 		d.Windows = append(d.Windows, windowJSON{
@@ -157,11 +162,21 @@ func (s *session) whyFacts(w *app.WhyReport) {
 	if w.Template != nil {
 		row("template", strings.TrimSpace(w.Template.Name+" "+w.Template.Ref.ID)+" version "+w.TemplateVersion)
 	}
-	if w.Effective != (fleet.Options{}) {
-		row("next launch", fmt.Sprintf("tokens %s, hop limit %s", w.Effective.Tokens,
-			hopLimit(w.Effective.HopLimit, "unset")))
+	if w.Launch != (assess.Launch{}) {
+		row("next launch", fmt.Sprintf("tokens %s, hop limit %s", decided(w.Launch.Tokens), decided(w.Launch.HopLimit)))
 	}
 	fmt.Fprint(s.env.Out, headless(s.out.table([]column{{}, {flexible: true, floor: 20}}, rows)))
+	if why := cmp.Or(w.Launch.Refused, w.Launch.Tokens.Unknown); why != "" {
+		fmt.Fprintln(s.env.Out, s.out.wrap("  The next launch: "+oneLine(why)+".", "  "))
+	}
+}
+
+// decided is a field of a launch in words: "optional (template version 3)".
+func decided(f assess.Setting) string {
+	if f.Unknown != "" {
+		return "unknown"
+	}
+	return f.Value + " (" + f.By() + ")"
 }
 
 // headless takes the empty header line off a table.

@@ -77,15 +77,31 @@ func (c *Leaping) poke() {
 // How the clock watches the program: how long it lets others work before it looks again, and after how long without a sign of
 // work it leaps whatever the scheduler says, because what runs must be another program in the same process.
 const (
-	glance = 20 * time.Microsecond
+	glance = 200 * time.Microsecond
 	still  = 5 * time.Millisecond
 )
+
+// patience is how long all must have been waiting before a leap. Somebody who is held up by the garbage collector looks as if
+// they waited. To leap a second too early costs no more than that second, to leap a day too early a day.
+func patience(leap time.Duration) time.Duration {
+	switch {
+	case leap < time.Second:
+		return 0
+	case leap < 10*time.Minute:
+		return 100 * time.Microsecond
+	case leap < 48*time.Hour:
+		return 2 * time.Millisecond
+	default:
+		return 100 * time.Millisecond
+	}
+}
 
 func (c *Leaping) run(ctx context.Context) {
 	timer := time.NewTimer(glance)
 	defer timer.Stop()
 	watch := newScheduler()
-	acts, since := c.acts.Load(), time.Now()
+	acts, since := c.acts.Load(), time.Now() // since when nobody has shown a sign of work
+	var quiet time.Time                      // since when all wait; zero while somebody works
 	for ctx.Err() == nil {
 		if c.sleepers() == 0 {
 			select {
@@ -95,16 +111,28 @@ func (c *Leaping) run(ctx context.Context) {
 			}
 		}
 		if now := c.acts.Load(); now != acts {
-			acts, since = now, time.Now()
+			acts, since, quiet = now, time.Now(), time.Time{}
 		}
-		if watch.quiet() || time.Since(since) > still {
+		switch {
+		case !watch.quiet():
+			quiet = time.Time{}
+		case quiet.IsZero():
+			quiet = time.Now()
+		}
+		need := patience(c.ahead())
+		if !quiet.IsZero() && time.Since(quiet) >= need || time.Since(since) > max(still, 2*need) {
 			c.leap()
-			since = time.Now()
+			since, quiet = time.Now(), time.Time{}
+			runtime.Gosched()
+			continue
+		}
+		if !quiet.IsZero() { // soon, so that sleeping would take longer
 			runtime.Gosched()
 			continue
 		}
 		timer.Reset(glance)
 		select {
+		case <-c.poked: // somebody has just come to wait, perhaps the last
 		case <-timer.C:
 		case <-ctx.Done():
 			return
@@ -116,6 +144,16 @@ func (c *Leaping) sleepers() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return len(c.waiting)
+}
+
+// ahead is how far the next moment is that is waited for.
+func (c *Leaping) ahead() time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.waiting) == 0 {
+		return 0
+	}
+	return c.waiting[0].at.Sub(c.now)
 }
 
 // leap goes to the next moment that is waited for.

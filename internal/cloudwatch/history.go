@@ -80,7 +80,7 @@ func endsReading(ctx context.Context, err error) bool {
 		return true
 	}
 	switch fleet.ClassOf(err) {
-	case fleet.ErrDenied, fleet.ErrExpired, fleet.ErrRegionDisabled:
+	case fleet.ErrDenied, fleet.ErrExpired, fleet.ErrRegionDisabled, fleet.ErrNotOffered:
 		return true
 	default:
 		return false

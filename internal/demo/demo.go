@@ -75,7 +75,8 @@ func New(o Options) (*Stage, error) {
 func putRoles(w *awssim.World, management fleet.AccountID, accounts []fleet.AccountID, kinds []kind.Kind) error {
 	for _, account := range accounts {
 		a, _ := w.Account(account)
-		o := roles.Options{Principal: string(management), ExternalID: ExternalID, Partition: a.Partition}
+		o := roles.Options{Principal: string(management), ExternalID: ExternalID, Partition: a.Partition,
+			Management: account == management}
 		list, err := roles.Build(kinds, o, roles.Read, roles.Write)
 		if err != nil {
 			return err

@@ -140,6 +140,7 @@ func (r *run) resync(ctx context.Context) error {
 
 // moved takes over a step that the journal has.
 func (r *run) moved(m Move) {
+	r.idle = 0
 	if m.Stack == "" {
 		r.status, r.reason = m.Status[1], m.Reason
 		r.tell(Progress{Event: m.Event, Reason: m.Reason})
@@ -386,7 +387,7 @@ func (r *run) whyStuck(s *stackRun) string {
 // wait sleeps until something comes back, a bake is due, or it is time to look at the control record.
 func (r *run) wait(ctx context.Context) error {
 	now := r.opt.Clock.Now()
-	d := r.opt.PollInterval
+	d := max(r.opt.PollInterval, min(r.opt.PollRest, r.opt.PollInterval<<min(r.idle, 20)))
 	for _, s := range r.active {
 		if s.gate.query != nil || r.stop != "" {
 			continue
@@ -396,6 +397,9 @@ func (r *run) wait(ctx context.Context) error {
 		}
 	}
 	reports, err := r.crew.wait(ctx, d)
+	if r.idle++; len(reports) > 0 {
+		r.idle = 0
+	}
 	r.takeAll(reports)
 	return err
 }

@@ -56,6 +56,7 @@ func (r *run) dispatch(ctx context.Context) error {
 	if len(b.tasks) == 0 {
 		return nil
 	}
+	r.idle = 0
 	return r.crew.give(ctx, b.tasks)
 }
 
@@ -188,12 +189,15 @@ func (b *batch) backward(s *stackRun) {
 		case c.state.Phase == ChangeOpen:
 			b.order(c, Order{Act: ActSettle})
 			return true, false
+		case c.unsettled() && proves(c.Change):
+			b.order(c, Order{Act: ActVerify, Reason: abandoned})
+			return true, false
 		case c.unsettled():
 			b.order(c, Order{Act: ActVerify})
 			return true, false
 		}
 		stuck := ""
-		if c.Undo == plan.UndoNone {
+		if !undoable(c.Change, c.state) {
 			stuck = "AWS does not let it be undone"
 		}
 		for _, u := range c.users {

@@ -449,7 +449,7 @@ func (d *dryRun) compare(
 ) error {
 	c := r.Change
 	switch {
-	case state[fleet.FieldEndpoint] == fleet.Disabled && c.Ref.Kind == inventory.KindInstance:
+	case switchedOff(c, &inventory.Resource{Status: now.Status, State: state, Says: now.Says}):
 		r.Outcome, r.Reason = DryDisabled, "its metadata endpoint is disabled; it is never written"
 	case c.Class == plan.ClassSet && state.Equal(w.after):
 		r.Outcome, r.Reason = DryWanted, ""
@@ -554,7 +554,7 @@ func (d *dryRun) failed(ctx context.Context, r *DryChange, err error, other DryO
 		r.Outcome, r.Reason = DryDenied, words+err.Error()
 	case class == fleet.ErrConflict:
 		r.Outcome, r.Reason = DryConflict, err.Error()
-	case class == fleet.ErrThrottled, class == fleet.ErrTransient, errors.Is(err, context.DeadlineExceeded):
+	case class == fleet.ErrThrottled, class.Unanswered(), errors.Is(err, context.DeadlineExceeded):
 		r.Outcome, r.Reason = DryUnknown, cmp.Or(words, "AWS could not be asked: ")+err.Error()
 	default:
 		r.Outcome, r.Reason = other, words+err.Error()

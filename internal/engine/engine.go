@@ -29,6 +29,9 @@ type Options struct {
 	VerifyTimeout time.Duration
 	// PollInterval is how often control changes from other terminals are looked for. Default 1 s.
 	PollInterval time.Duration
+	// PollRest is how far apart these looks may come to be while nothing at all happens; PollInterval unless it is longer. A
+	// rehearsal, which nobody controls, skips its quiet days with it.
+	PollRest time.Duration
 	// LeaseTTL is how long a lease lasts that is not renewed: after that time another process takes over from one that died.
 	// Default 1 min.
 	LeaseTTL time.Duration

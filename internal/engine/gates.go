@@ -95,7 +95,7 @@ func (b *batch) gateQuery(s *stackRun) *GateQuery {
 		}
 		thisStep := c.Step == s.state.Step && c.state.Wrote
 		switch {
-		case c.Ref.Kind == inventory.KindInstance && touched && !seen[c.Ref]:
+		case watched(c.Ref.Kind) && touched && !seen[c.Ref]:
 			seen[c.Ref] = true
 			q.Instances = append(q.Instances, c.Ref)
 			if c.Override != "" {
@@ -111,6 +111,11 @@ func (b *batch) gateQuery(s *stackRun) *GateQuery {
 		q.Stage = stageOf(s)
 	}
 	return q
+}
+
+// watched tells the kinds of hosts that gates look at: those of which AWS counts v1 calls and has status checks.
+func watched(kind string) bool {
+	return kind == inventory.KindInstance || kind == inventory.KindLightsail
 }
 
 // stageOf is the stage that a stack's gates are read for before anything is written: the one that requires tokens of what

@@ -100,7 +100,7 @@ func (l *lane) carryOut(ctx context.Context, t Task) result {
 	case errors.Is(err, ErrNotAdmitted), errors.Is(err, errAgain):
 		out.NotBefore = soon
 	case errors.Is(err, errRunning):
-		out.NotBefore = l.opt.Clock.Now().Add(followUpInterval)
+		out.NotBefore = l.opt.Clock.Now().Add(interval(t.Change))
 	case errors.Is(err, errThrottled):
 		out.Throttled = true
 	case errors.Is(err, errUnread):
@@ -110,9 +110,6 @@ func (l *lane) carryOut(ctx context.Context, t Task) result {
 	}
 	return out
 }
-
-// followUpInterval is how often it is asked whether something that was started has ended.
-const followUpInterval = 5 * time.Second
 
 var (
 	// errAgain: AWS certainly did not take the write, and the change is pending again.
@@ -224,7 +221,7 @@ func (x *execution) forward(ctx context.Context) error {
 	switch {
 	case err != nil:
 		return x.unread(ctx, err)
-	case r.State[fleet.FieldEndpoint] == fleet.Disabled && c.Ref.Kind == inventory.KindInstance:
+	case switchedOff(c, &r):
 		return x.settle(ctx, Settlement{Phase: ChangeConflict, Found: r.State,
 			Reason: "its metadata endpoint is disabled; it is never written"})
 	case c.Class != plan.ClassCreate && r.State.Equal(w.After):
@@ -244,6 +241,12 @@ func (x *execution) forward(ctx context.Context) error {
 		return err
 	}
 	return x.send(ctx, intent)
+}
+
+// switchedOff tells a host whose metadata endpoint is disabled. What does not run has no status: an account's default that
+// disables the endpoint of launches is a setting like any other.
+func switchedOff(c *plan.Change, r *inventory.Resource) bool {
+	return (c.Ref.Kind == inventory.KindInstance || r.Status != "") && r.Options().Endpoint == fleet.Disabled
 }
 
 // undoable asks AWS, before the first write of a stack, whether it would let a change of the stack be undone. What it would
@@ -305,7 +308,7 @@ func (x *execution) send(ctx context.Context, intent Intent) error {
 	class := fleet.ClassOf(err)
 	reason := err.Error()
 	switch {
-	case ctx.Err() != nil || class == fleet.ErrTransient || errors.Is(err, context.DeadlineExceeded):
+	case ctx.Err() != nil || class.Unanswered() || errors.Is(err, context.DeadlineExceeded):
 		if ctx.Err() != nil {
 			return nil // the intent stays open; the next run settles it
 		}
@@ -323,40 +326,13 @@ func (x *execution) send(ctx context.Context, intent Intent) error {
 	}
 }
 
-// started looks at what was started, once: it may take longer than a lane should be held for it.
-func (x *execution) started(ctx context.Context, w Resolved) error {
-	r, err := x.look(ctx)
-	late := x.lane.opt.Clock.Now().After(x.state.Updated.Add(x.lane.opt.VerifyTimeout))
-	switch class := fleet.ClassOf(err); {
-	case ctx.Err() != nil:
-		return nil
-	case class == fleet.ErrExpired:
-		return err
-	case x.later(class) != nil:
-		return x.later(class)
-	case err != nil:
-		return x.settle(ctx, Settlement{Phase: ChangeFailed, Wrote: true, Class: class,
-			Reason: "it was started, and how it ended could not be read: " + err.Error()})
-	case r.Settling, r.State.Equal(w.Before) && !late:
-		return errRunning
-	case r.State.Equal(w.After):
-		return x.settle(ctx, Settlement{Phase: ChangeVerified, Wrote: true, Found: r.State})
-	case r.State.Equal(w.Before):
-		return x.settle(ctx, Settlement{Phase: ChangeFailed, Wrote: true,
-			Reason: fmt.Sprintf("AWS accepted it, and nothing of it was seen within %s", x.lane.opt.VerifyTimeout)})
-	default:
-		return x.settle(ctx, Settlement{Phase: ChangeFailed, Wrote: true, Found: r.State,
-			Reason: "it did not end well: " + fleet.DescribeDiff(w.After, r.State)})
-	}
-}
-
 // verify waits until the resource reads as planned. What never does is a failure that a rollback will look at.
 func (x *execution) verify(ctx context.Context) error {
 	w, err := x.again()
 	if err != nil {
 		return x.settle(ctx, Settlement{Phase: ChangeFailed, Wrote: true, Reason: err.Error()})
 	}
-	if x.change().Class == plan.ClassStart {
+	if x.starts() {
 		return x.started(ctx, w)
 	}
 	// Counted from when AWS accepted it: a lane that is broken off and taken up again does not begin anew.
@@ -386,9 +362,14 @@ func (x *execution) backward(ctx context.Context) error {
 	if err != nil {
 		return x.settle(ctx, Settlement{Phase: ChangeStuck, Wrote: true, Reason: err.Error()})
 	}
-	r, err := x.read(ctx, func(r inventory.Resource) bool { return r.State.Equal(w.After) || r.State.Equal(w.Before) },
-		x.lane.opt.Consistency)
+	if x.change().Undo == plan.UndoNone && !x.cancels() {
+		return x.settle(ctx, Settlement{Phase: ChangeStuck, Wrote: true, Reason: "AWS does not let it be undone"})
+	}
+	r, err := x.readBack(ctx, w)
 	switch {
+	case err == nil && r.Settling && x.cancels(): // it still runs, and is stopped
+	case errors.Is(err, errRunning):
+		return err
 	case fleet.ClassOf(err) == fleet.ErrGone:
 		return x.settle(ctx, Settlement{Phase: ChangeReverted, Wrote: true, Reason: "it no longer exists"})
 	case err != nil:
@@ -411,11 +392,13 @@ func (x *execution) sendBack(ctx context.Context, intent Intent) error {
 	res, err := x.call(ctx, intent, true, intent.LeaseUntil)
 	class := fleet.ClassOf(err)
 	switch {
+	case err == nil && x.starts():
+		return x.takenBack(ctx, intent, res.RequestID)
 	case err == nil:
 		return x.restored(ctx, intent, res.RequestID)
 	case ctx.Err() != nil:
 		return nil
-	case class == fleet.ErrTransient || errors.Is(err, context.DeadlineExceeded):
+	case class.Unanswered() || errors.Is(err, context.DeadlineExceeded):
 		return x.find(ctx, intent)
 	case class == fleet.ErrExpired:
 		return errors.Join(x.settle(ctx, Settlement{Intent: intent.ID, Phase: ChangeVerified, Wrote: true, Class: class,

@@ -136,7 +136,7 @@ func (x *execution) read(ctx context.Context, hoped func(inventory.Resource) boo
 		if err == nil && r.Settling {
 			limit = until.Add(x.lane.opt.VerifyTimeout)
 		}
-		if err != nil && fleet.ClassOf(err) != fleet.ErrTransient && fleet.ClassOf(err) != fleet.ErrThrottled || !clk.Now().Before(limit) {
+		if err != nil && !fleet.ClassOf(err).Unanswered() && fleet.ClassOf(err) != fleet.ErrThrottled || !clk.Now().Before(limit) {
 			return r, err
 		}
 		if err := clk.Sleep(ctx, wait); err != nil {
@@ -169,7 +169,7 @@ func (x *execution) later(class fleet.ErrorClass) error {
 	switch {
 	case putOff(class) && x.task.Throttled < maxThrottled:
 		return errThrottled
-	case class == fleet.ErrTransient && x.task.Unread < x.lane.opt.MaxAttempts:
+	case class.Unanswered() && x.task.Unread < x.lane.opt.MaxAttempts:
 		return errUnread
 	}
 	return nil
@@ -210,8 +210,11 @@ func (x *execution) find(ctx context.Context, intent Intent) error {
 	if err := clk.Sleep(ctx, settled.Sub(clk.Now())); err != nil {
 		return nil // stays open
 	}
-	if x.change().Class != plan.ClassSet && intent.Direction == Forward {
+	switch {
+	case x.change().Class != plan.ClassSet && intent.Direction == Forward:
 		return x.findMade(ctx, intent)
+	case x.starts():
+		return x.findBack(ctx, intent)
 	}
 	w, err := x.again()
 	if err != nil {
@@ -308,6 +311,14 @@ func (x *execution) findMade(ctx context.Context, intent Intent) error {
 	case err != nil:
 		return x.settle(ctx, Settlement{Intent: intent.ID, Phase: ChangeFailed, Class: class,
 			Reason: err.Error()})
+	case x.starts() && r.State.Equal(w.After):
+		if err := x.settle(ctx, Settlement{Intent: intent.ID, Phase: ChangeApplied, Wrote: true,
+			Reason: "found made after an interruption"}); err != nil {
+			return err
+		}
+		return x.verify(ctx)
+	case x.starts() && r.Settling && !r.State.Equal(w.Before):
+		return errRunning // how it ends will tell
 	case !r.State.Equal(w.Before):
 		return x.settle(ctx, Settlement{Intent: intent.ID, Phase: ChangeConflict, Found: r.State,
 			Reason: "it changed since the plan: " + fleet.DescribeDiff(w.Before, r.State)})
@@ -333,7 +344,7 @@ func (x *execution) resend(ctx context.Context, intent Intent) error {
 		return nil
 	case class == fleet.ErrExpired:
 		return err
-	case class == fleet.ErrTransient || errors.Is(err, context.DeadlineExceeded) || putOff(class):
+	case class.Unanswered() || errors.Is(err, context.DeadlineExceeded) || putOff(class):
 		return errAgain // the intent stays open and the coordinator sends it here once more
 	case class == fleet.ErrConflict:
 		return x.settle(ctx, Settlement{Intent: intent.ID, Phase: ChangeConflict, Class: class, Reason: err.Error()})

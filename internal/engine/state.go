@@ -12,6 +12,8 @@ import (
 // run is one process's coordination of one rollout. Everything it holds can be rebuilt from the journal; it is kept to avoid
 // reading the journal for each decision. One goroutine uses it.
 type run struct {
+	// idle counts the rounds in a row in which nothing happened.
+	idle   int
 	opt    Options
 	plan   *plan.Plan
 	id     string

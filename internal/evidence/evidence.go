@@ -21,7 +21,21 @@ type Source string
 // Sources.
 const (
 	SourceCloudWatch Source = "cloudwatch"
+	// SourceLightsail is the metric of Amazon Lightsail's own API, which has MetricNoToken and no MetricRejected.
+	SourceLightsail Source = "lightsail"
 )
+
+// Title is the source's name for people.
+func (s Source) Title() string {
+	switch s {
+	case SourceCloudWatch:
+		return "CloudWatch"
+	case SourceLightsail:
+		return "Lightsail's metric"
+	default:
+		return string(s)
+	}
+}
 
 // Metric says what was counted.
 type Metric string

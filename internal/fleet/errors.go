@@ -22,6 +22,8 @@ const (
 	ErrExpired ErrorClass = "expired"
 	// ErrRegionDisabled: the account has not enabled the region.
 	ErrRegionDisabled ErrorClass = "region-disabled"
+	// ErrNotOffered: the service has no endpoint in the region. It looks the same from a machine whose network is down.
+	ErrNotOffered ErrorClass = "not-offered"
 	// ErrTransient: a fault of the service or the network; the effect of a write is unknown.
 	ErrTransient ErrorClass = "transient"
 	// ErrLate: the time in which the call might be made was over before it was sent (clock.WithEnd). It was not sent, and
@@ -32,6 +34,9 @@ const (
 	// ErrOther: anything else, never taken for success.
 	ErrOther ErrorClass = "other"
 )
+
+// Unanswered tells a class of calls to which AWS gave no answer, or none that tells anything: calling again may help.
+func (c ErrorClass) Unanswered() bool { return c == ErrTransient || c == ErrNotOffered }
 
 // CallError is a failed AWS call with everything a person needs to find it.
 type CallError struct {

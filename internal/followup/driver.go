@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	"github.com/aws/aws-sdk-go-v2/service/ssm"
 
 	"github.com/imdsctl/imdsctl/internal/clock"
@@ -31,7 +32,7 @@ func NewRunner(env []string) *Runner { return &Runner{env: env, done: map[fleet.
 
 // Open makes the driver for one place. cfg decides endpoint, credentials, limits and retries; it makes no call.
 func (r *Runner) Open(cfg aws.Config, place fleet.Place, c clock.Clock) kind.Driver {
-	return &driver{runner: r, client: ssm.NewFromConfig(cfg), place: place, clock: c}
+	return &driver{runner: r, client: ssm.NewFromConfig(cfg), ec2: ec2.NewFromConfig(cfg), place: place, clock: c}
 }
 
 func (r *Runner) succeeded(ref fleet.Ref, marker string) {
@@ -51,6 +52,7 @@ func (r *Runner) marker(ref fleet.Ref) (string, bool) {
 type driver struct {
 	runner *Runner
 	client *ssm.Client
+	ec2    *ec2.Client
 	place  fleet.Place
 	clock  clock.Clock
 }
@@ -67,6 +69,9 @@ func (d *driver) Read(ctx context.Context, id string) (inventory.Resource, error
 // ReadFor is Read for the write of a change, with what the change has produced so far in w.Made. It makes no call for
 // programs and people, and a cheap one for a command whose id is known.
 func (d *driver) ReadFor(ctx context.Context, w kind.Write) (inventory.Resource, error) {
+	if proves(w.Verb) {
+		return d.readProof(ctx, w)
+	}
 	return d.read(ctx, w)
 }
 
@@ -103,6 +108,9 @@ func (d *driver) Write(ctx context.Context, w kind.Write) (kind.Result, error) {
 	action := actionOf(w.Verb)
 	if w.Revert {
 		return kind.Result{}, kind.Errorf(fleet.ErrInvalid, d.place, action, "follow-up %s is never put back", w.ID)
+	}
+	if proves(w.Verb) {
+		return d.beginProof(w)
 	}
 	t, err := Parse(w.Verb, w.ID, w.Params)
 	if err != nil {

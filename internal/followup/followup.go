@@ -1,6 +1,7 @@
 // Package followup carries out what follows a change: a document of AWS Systems Manager that is run on the changed
-// instance, a program of this machine, or a task for a person. A follow-up is a change of a plan like others, of the
-// kind "follow-up", and this package is its kind.Driver.
+// instance, a program of this machine, or a task for a person; and it watches what is launched after a change of a launch
+// template (proof.go). A follow-up is a change of a plan like others, of the kind "follow-up", and this package is its
+// kind.Driver.
 //
 // It owns how a follow-up is named, started, found again and judged. It retries and journals nothing: that is core's. A
 // follow-up is never put back.
@@ -48,8 +49,9 @@ func Kind() kind.Kind {
 		Name: plan.KindFollowUp,
 		Doc: "What is done once a change has been made, such as restarting the programs that remember how they reached the " +
 			"metadata service: a Systems Manager document run on the instance, a program of this machine, or a task for a " +
-			"person. The step of the change stays open until it is done.",
-		Reads:  reads(),
+			"person; or, after a change of what is launched, seeing an instance that was launched from it. The step of the change " +
+			"stays open until it is done.",
+		Reads:  append(reads(), proofReads()...),
 		Writes: writes([]string{"arn:{partition}:ssm:{region}:*:document/*"}),
 		Verbs: []kind.Verb{
 			{
@@ -61,6 +63,8 @@ func Kind() kind.Kind {
 				Outputs: []string{OutputExit},
 			},
 			{Name: plan.ActionManual, Class: plan.ClassManual, Disruption: kind.DisruptsRestart, Undo: kind.UndoNone},
+			proofVerb(plan.ActionLaunched),
+			proofVerb(plan.ActionReplaced),
 		},
 		Commands: commands,
 	}
@@ -82,6 +86,11 @@ func Actions(documents ...string) []kind.Action {
 
 func reads() []kind.Action {
 	return []kind.Action{{Name: actionList, Resource: "*"}, {Name: actionInvocations, Resource: "*"}}
+}
+
+// proofReads are of the role that writes too: gates and the instances' own changes make the same calls.
+func proofReads() []kind.Action {
+	return []kind.Action{{Name: actionInstances, Resource: "*"}, {Name: actionStatus, Resource: "*"}}
 }
 
 // writes allows the documents, and the instances that they are sent to: AWS checks both.
@@ -108,6 +117,9 @@ func documentARN(name string) string {
 
 // commands shows what a follow-up runs. Sent by hand, its command carries the mark by which imdsctl knows it is done.
 func commands(w kind.Write) []string {
+	if proves(w.Verb) {
+		return proofCommands(w)
+	}
 	t, err := Parse(w.Verb, w.ID, w.Params)
 	if err != nil || w.Revert {
 		return nil

@@ -23,6 +23,7 @@ import (
 	"github.com/imdsctl/imdsctl/internal/engine"
 	"github.com/imdsctl/imdsctl/internal/evidence"
 	"github.com/imdsctl/imdsctl/internal/fleet"
+	"github.com/imdsctl/imdsctl/internal/inventory"
 	"github.com/imdsctl/imdsctl/internal/plan"
 )
 
@@ -96,23 +97,28 @@ func (r *Reader) ReadGates(ctx context.Context, q engine.GateQuery) (engine.Gate
 func (r *Reader) read(ctx context.Context, x *examination) error {
 	q := x.q
 	session := r.opt.Session(q.Place, false)
-	hosts := newHosts(session)
-	seen, err := hosts.find(ctx, q)
+	hosts, lightsail := newHosts(session), newVirtual(session)
+	mine, err := hosts.find(ctx, q)
 	if err != nil {
 		return err
 	}
+	others, err := lightsail.find(ctx, of(q.Instances, inventory.KindLightsail))
+	if err != nil {
+		return err
+	}
+	seen := slices.Concat(mine, others)
 	if q.Rules.StatusChecks {
-		if err := hosts.checks(ctx, seen); err != nil {
+		if err := hosts.checks(ctx, mine); err != nil {
 			return err
 		}
 		x.status(seen)
 	}
 	metrics := cloudwatch.New(session, r.opt.Protocol)
-	if err := x.metrics(ctx, metrics, seen); err != nil {
+	if err := x.metrics(ctx, meters{metrics, lightsail}, seen); err != nil {
 		return err
 	}
-	if q.Rules.GroupHealth || q.Rules.TargetHealth {
-		if err := r.health(ctx, session, x, seen); err != nil {
+	if (q.Rules.GroupHealth || q.Rules.TargetHealth) && len(mine)+len(q.Groups) > 0 {
+		if err := r.health(ctx, session, x, mine); err != nil {
 			return err
 		}
 	}

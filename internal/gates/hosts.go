@@ -76,11 +76,12 @@ const (
 // find looks up the changed instances, those that are no more included, and the ones launched since from what changed.
 func (h *hosts) find(ctx context.Context, q engine.GateQuery) ([]*host, error) {
 	found := map[string]*host{}
-	for _, ref := range q.Instances {
+	mine := of(q.Instances, inventory.KindInstance)
+	for _, ref := range mine {
 		found[ref.ID] = &host{ref: ref, state: "gone", system: "unknown", instance: "unknown"}
 	}
-	ids := make([]string, 0, len(q.Instances))
-	for _, ref := range q.Instances {
+	ids := make([]string, 0, len(mine))
+	for _, ref := range mine {
 		ids = append(ids, ref.ID)
 	}
 	err := h.filtered(ctx, "instance-id", ids, func(i *types.Instance) { found[aws.ToString(i.InstanceId)].fill(i) })

@@ -14,7 +14,7 @@ import (
 )
 
 // metrics looks at v1 calls and heartbeats of the hosts.
-func (x *examination) metrics(ctx context.Context, client *cloudwatch.Client, seen []*host) error {
+func (x *examination) metrics(ctx context.Context, client meters, seen []*host) error {
 	if x.q.Moment == engine.Before {
 		return x.evidenceAgain(ctx, client, seen)
 	}
@@ -26,7 +26,7 @@ func (x *examination) metrics(ctx context.Context, client *cloudwatch.Client, se
 
 // sinceWritten looks at what happened since the step began to be written. Hop limits are changed while v1 still works:
 // what fails there falls back to v1, so that the successful calls rise.
-func (x *examination) sinceWritten(ctx context.Context, client *cloudwatch.Client, seen []*host) error {
+func (x *examination) sinceWritten(ctx context.Context, client meters, seen []*host) error {
 	q := x.q
 	length := roundUp(q.Now.Sub(q.Since)) + period
 	rising := q.Stage == plan.StageHopLimit
@@ -50,23 +50,19 @@ func (x *examination) sinceWritten(ctx context.Context, client *cloudwatch.Clien
 
 // ask reads the metrics of the hosts in the last so many minutes, all of them or an error.
 func (x *examination) ask(
-	ctx context.Context, client *cloudwatch.Client, seen []*host, last time.Duration, heartbeat bool,
+	ctx context.Context, client meters, seen []*host, last time.Duration, heartbeat bool,
 ) ([]cloudwatch.Reading, error) {
 	span, err := cloudwatch.RecentSpan(x.q.Now, last, period)
 	if err != nil {
 		return nil, err
 	}
-	refs := make([]fleet.Ref, len(seen))
-	for i, h := range seen {
-		refs[i] = h.ref
-	}
-	readings, err := client.Gate(ctx, refs, cloudwatch.Watch{Span: span, Heartbeat: heartbeat})
+	readings, err := client.gate(ctx, seen, cloudwatch.Watch{Span: span, Heartbeat: heartbeat})
 	if err != nil {
 		return nil, fmt.Errorf("read the gates in %s: %w", x.q.Place, err)
 	}
 	for i, r := range readings {
 		if r.Gap != nil {
-			return nil, fmt.Errorf("read the gates of %s: %w", refs[i], r.Gap)
+			return nil, fmt.Errorf("read the gates of %s: %w", seen[i].ref, r.Gap)
 		}
 	}
 	return readings, nil
@@ -83,7 +79,7 @@ func (x *examination) accepted(h *host) bool {
 // evidenceAgain looks, before a step that requires tokens, for v1 calls since the plan's evidence was taken: the plan
 // was made because there were none. It begins a little earlier, for what CloudWatch was late with then. Where a person
 // has accepted the v1 calls of some instances, nothing can be said of instances launched since, which are their like.
-func (x *examination) evidenceAgain(ctx context.Context, client *cloudwatch.Client, seen []*host) error {
+func (x *examination) evidenceAgain(ctx context.Context, client meters, seen []*host) error {
 	q := x.q
 	if q.Stage == plan.StageHopLimit {
 		return nil
@@ -135,7 +131,13 @@ func (x *examination) rejected(seen []*host, readings []cloudwatch.Reading) {
 	var sum, accepted int64
 	var worst fleet.Ref
 	var most int64
+	uncounted := 0
 	for i, r := range readings {
+		if seen[i].onLightsail() {
+			uncounted++
+			x.single(GateRejected, r.Subject, true, "not counted: Lightsail has no metric of refused calls")
+			continue
+		}
 		n := since(r.Rejected, x.q.Since)
 		if x.accepted(seen[i]) {
 			accepted += n
@@ -152,7 +154,10 @@ func (x *examination) rejected(seen []*host, readings []cloudwatch.Reading) {
 			x.single(GateRejected, r.Subject, sum <= x.q.Rules.MaxRejected, fmt.Sprint(n))
 		}
 	}
-	value := fmt.Sprintf("%d in %s since %s", sum, instances(len(readings)), clockTime(x.q.Since))
+	value := fmt.Sprintf("%d in %s since %s", sum, instances(len(readings)-uncounted), clockTime(x.q.Since))
+	if uncounted > 0 {
+		value += fmt.Sprintf(", not counted in %s on Lightsail", instances(uncounted))
+	}
 	if accepted > 0 {
 		value += fmt.Sprintf(", besides %d that an override accepts", accepted)
 	}

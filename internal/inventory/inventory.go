@@ -82,6 +82,8 @@ func (r *Resource) Options() fleet.Options {
 // Attribute names.
 const (
 	// AttrImage is an AMI. Of a source with versions it is that of the default; AttrImage + "/" + number is a version's.
+	// Of a launcher it replaces what its source names; AttrImage + "/" + Link.Field does so for that link alone, and
+	// AttrImage + "/" + anything else is one that it launches beside: an override's, or a specification's.
 	AttrImage        = "image"
 	AttrInstanceType = "instance-type"
 	AttrProfile      = "instance-profile" // ARN
@@ -99,6 +101,8 @@ const (
 	AttrImageOwner = "image-owner"
 	AttrCreated    = "created"
 	AttrDeprecated = "deprecated"
+	// AttrRequestType is whether a fleet maintains its capacity ("maintain") or asks for it once ("request").
+	AttrRequestType = "request-type"
 )
 
 // Relation names how one resource hangs on another.
@@ -181,6 +185,11 @@ const (
 	// ScopeDisabled: the account has not enabled the region, so nothing can run there. It is shown, and is a gap only
 	// where the region was asked for by name.
 	ScopeDisabled ScopeStatus = "region-disabled"
+	// ScopeNotOffered: AWS does not offer the service in the region, so nothing of the kind can be there. It is shown, and is
+	// no gap.
+	ScopeNotOffered ScopeStatus = "not-offered"
+	// ScopeExcluded: the configuration leaves the kind out, so that nothing is known of it. It is shown, and is no gap.
+	ScopeExcluded ScopeStatus = "excluded"
 )
 
 // Scope is one thing a scan set out to read: a kind (or an evidence source) in a place. A scope of the kind "" is the
@@ -228,6 +237,7 @@ type Index struct {
 	members   map[fleet.Ref][]*Resource
 	operators map[fleet.Ref][]*Resource
 	guests    map[fleet.Ref][]*Resource
+	clusters  map[string][]*Resource // hosts by the cluster that something on them belongs to
 }
 
 // Consumer is a resource that launches from another, with the link that says how.
@@ -244,6 +254,7 @@ func NewIndex(s *Snapshot) *Index {
 		members:   map[fleet.Ref][]*Resource{},
 		operators: map[fleet.Ref][]*Resource{},
 		guests:    map[fleet.Ref][]*Resource{},
+		clusters:  map[string][]*Resource{},
 	}
 	for i := range s.Resources {
 		r := &s.Resources[i]
@@ -261,7 +272,19 @@ func NewIndex(s *Snapshot) *Index {
 			}
 		}
 	}
+	ix.cluster(s)
 	return ix
+}
+
+// cluster notes on which hosts the clusters are.
+func (ix *Index) cluster(s *Snapshot) {
+	for i := range s.Resources {
+		r := &s.Resources[i]
+		name := r.Attrs[AttrCluster]
+		if l, ok := r.Link(RunsOn); ok && name != "" && ix.byRef[l.To] != nil {
+			ix.clusters[name] = append(ix.clusters[name], ix.byRef[l.To])
+		}
+	}
 }
 
 // Resource finds a resource; nil where the snapshot has none.
@@ -283,19 +306,57 @@ func (ix *Index) Any(status Status) bool {
 // Members lists the instances that belong to a group or were launched from a template, in the snapshot's order.
 func (ix *Index) Members(ref fleet.Ref) []*Resource { return ix.members[ref] }
 
+// Group is the launcher that an instance belongs to; nil where it has none, or where that was deleted or launched it once and
+// for all, so that nothing stands for the instance but itself.
+func (ix *Index) Group(r *Resource) *Resource {
+	if l, ok := r.Link(MemberOf); ok {
+		return ix.byRef[l.To]
+	}
+	return nil
+}
+
 // Operators lists what operates ref: whoever changes ref itself is changed back by them.
 func (ix *Index) Operators(ref fleet.Ref) []*Resource { return ix.operators[ref] }
 
 // Guests lists what runs on the host ref.
 func (ix *Index) Guests(ref fleet.Ref) []*Resource { return ix.guests[ref] }
 
-// Hosts lists the instances that a launcher has started: its own members, and those of the groups it operates.
+// Hosts lists the instances that a launcher has started: its own members, those of the groups it operates, and, for a service
+// that does not name its groups (AWS Batch), those of its cluster, with all that their groups ever had.
 func (ix *Index) Hosts(ref fleet.Ref) []*Resource {
 	out := ix.members[ref]
-	if r := ix.byRef[ref]; r != nil {
-		for _, l := range r.Links {
-			if l.Relation == Operates {
-				out = append(slices.Clip(out), ix.members[l.To]...)
+	r := ix.byRef[ref]
+	if r == nil {
+		return out
+	}
+	operates := false
+	for _, l := range r.Links {
+		if l.Relation == Operates {
+			operates = true
+			out = append(slices.Clip(out), ix.members[l.To]...)
+		}
+	}
+	if name := r.Attrs[AttrCluster]; name != "" && !operates && r.Status == "" && ref.Kind == KindBatch {
+		out = append(slices.Clip(out), ix.clustered(name)...)
+	}
+	return out
+}
+
+// clustered lists the hosts of a cluster, and the other members of their groups.
+func (ix *Index) clustered(name string) []*Resource {
+	seen := map[fleet.Ref]bool{}
+	var out []*Resource
+	add := func(r *Resource) {
+		if !seen[r.Ref] {
+			seen[r.Ref] = true
+			out = append(out, r)
+		}
+	}
+	for _, host := range ix.clusters[name] {
+		add(host)
+		if l, ok := host.Link(MemberOf); ok {
+			for _, m := range ix.members[l.To] {
+				add(m)
 			}
 		}
 	}
@@ -335,7 +396,18 @@ func (s *Snapshot) Gap(kind string) (Scope, bool) {
 	return Scope{}, false
 }
 
-// Read tells whether a scan has ever looked for kind in this place. A snapshot without any scope is not a scan's.
+// Read tells whether a scan has ever looked for kind in this place. A snapshot without any scope is not a scan's. A kind that
+// the configuration excludes counts as not looked for, whatever an earlier scan has found.
 func (s *Snapshot) Read(kind string) bool {
-	return len(s.Scopes) == 0 || slices.ContainsFunc(s.Scopes, func(sc Scope) bool { return sc.Kind == kind || sc.Kind == "" })
+	if len(s.Scopes) == 0 {
+		return true
+	}
+	seen := false
+	for _, sc := range s.Scopes {
+		if sc.Kind == kind && sc.Status == ScopeExcluded {
+			return false
+		}
+		seen = seen || sc.Kind == kind || sc.Kind == ""
+	}
+	return seen
 }

@@ -52,3 +52,44 @@ func TestAGapOfThePlaceIsAGapOfEveryKind(t *testing.T) {
 		t.Error("a place that could not be entered hides nothing")
 	}
 }
+
+// The hosts of a Batch environment are those of its cluster, and what their groups had before them.
+func TestHostsOfACluster(t *testing.T) {
+	ref := func(kind, id string) fleet.Ref { return fleet.Ref{Place: place, Kind: kind, ID: id} }
+	env, group := ref(KindBatch, "nightly"), ref(KindAutoScaling, "batch-asg")
+	member := []Link{{Relation: MemberOf, To: group}}
+	ix := NewIndex(&Snapshot{Place: place, Resources: []Resource{
+		{Ref: env, Attrs: map[string]string{AttrCluster: "AWSBatch-nightly"}},
+		{Ref: ref(KindInstance, "i-now"), Status: StatusRunning, Links: member},
+		{Ref: ref(KindInstance, "i-was"), Status: StatusTerminated, Links: member},
+		{Ref: ref(KindInstance, "i-other"), Status: StatusRunning},
+		{Ref: ref(KindECSCapacity, "container-instance/1"), Attrs: map[string]string{AttrCluster: "AWSBatch-nightly"},
+			Links: []Link{{Relation: RunsOn, To: ref(KindInstance, "i-now")}}},
+		{Ref: ref(KindECSCapacity, "container-instance/2"), Attrs: map[string]string{AttrCluster: "shop"},
+			Links: []Link{{Relation: RunsOn, To: ref(KindInstance, "i-other")}}},
+	}})
+	var got []string
+	for _, h := range ix.Hosts(env) {
+		got = append(got, h.Ref.ID)
+	}
+	if len(got) != 2 || got[0] != "i-now" || got[1] != "i-was" {
+		t.Errorf("hosts %q", got)
+	}
+}
+
+// Who operates a group owns its members too, whatever their tags say.
+func TestOwnerFollowsReferences(t *testing.T) {
+	ref := func(kind, id string) fleet.Ref { return fleet.Ref{Place: place, Kind: kind, ID: id} }
+	group := ref(KindAutoScaling, "eks-blue")
+	member := Resource{Ref: ref(KindInstance, "i-1"), Owner: fleet.Owner{Type: fleet.OwnerTerraform},
+		Links: []Link{{Relation: MemberOf, To: group}}}
+	ix := NewIndex(&Snapshot{Place: place, Resources: []Resource{member, {Ref: group},
+		{Ref: ref(KindNodegroup, "prod/blue"), Name: "blue", Links: []Link{{Relation: Operates, To: group}}}}})
+	want := fleet.Owner{Type: KindNodegroup, Name: "blue", Managed: true}
+	if got := ix.Owner(&member); got != want {
+		t.Errorf("owner of the member %+v", got)
+	}
+	if got := ix.Owner(&Resource{Ref: ref(KindInstance, "i-2"), Owner: member.Owner}); got != member.Owner {
+		t.Errorf("owner of another %+v", got)
+	}
+}

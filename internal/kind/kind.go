@@ -106,8 +106,9 @@ func (k *Kind) Verb(name string) (Verb, bool) {
 // Case is one judged resource with what surrounds it, as Propose sees it.
 type Case struct {
 	Resource *inventory.Resource
-	Verdict  *assess.Verdict
-	Index    *inventory.Index
+	// Verdict is nil for what is no more than a fact (assess.RoleFact), of which only manual steps are taken.
+	Verdict *assess.Verdict
+	Index   *inventory.Index
 	// Judge gives the verdict on another resource of the place; nil where there is none.
 	Judge func(fleet.Ref) *assess.Verdict
 }
@@ -131,7 +132,8 @@ type Driver interface {
 
 	// Find looks for what an earlier Write of a create under w.Marker made, and finishes what that Write may not have come
 	// to: it compares what was made with its source, and removes it with class fleet.ErrConflict where they differ in more
-	// than they should. ErrNotFound where there is nothing.
+	// than they should. ErrNotFound where there is nothing, and for a start of which nothing can be found: it is sent again
+	// under its token.
 	Find(ctx context.Context, w Write) (Result, error)
 }
 

@@ -68,6 +68,16 @@ type WriteReader interface {
 	ReadFor(ctx context.Context, w Write) (inventory.Resource, error)
 }
 
+// AttrNote is an attribute of a resource read by ReadFor: what the journal should say of a change that was started and has
+// ended, besides its state.
+const AttrNote = "note"
+
+// Canceller is a Driver of a verb of class "start" whose revert stops what has not ended yet. Without it a revert waits until
+// what was started has ended.
+type Canceller interface {
+	Cancels(verb string) bool
+}
+
 // UndoChecker is a Driver that can ask AWS, before a write, whether AWS would let the write be undone.
 type UndoChecker interface {
 	// CheckUndo asks, changing nothing, whether AWS would take back w once it is made: w is the forward write. Nil means

@@ -29,6 +29,7 @@ type Config struct {
 	// Version is the version of the file's format, always 1.
 	Version      int
 	Organization Organization
+	Inventory    Inventory
 	Accounts     []Account
 	Criticality  CriticalityPolicy
 	// Waves is never empty and in order: the first wave goes first.
@@ -75,6 +76,15 @@ type Organization struct {
 	Regions        []fleet.Region
 	ExcludeRegions []fleet.Region
 }
+
+// Inventory says what is read.
+type Inventory struct {
+	// ExcludeKinds are the names of kinds that no scan reads. Verdicts that rest on one of them are unknown.
+	ExcludeKinds []string
+}
+
+// Excludes tells whether the configuration leaves a kind out.
+func (c *Config) Excludes(kind string) bool { return slices.Contains(c.Inventory.ExcludeKinds, kind) }
 
 // Role says how imdsctl enters an account. Use ARN to fill in the account.
 type Role struct {
@@ -212,9 +222,9 @@ type Gates struct {
 	Interval time.Duration
 	// LaunchProof is how long a step waits for a first launch; below 0 where the file does not say. See LaunchPatience.
 	LaunchProof time.Duration
-	Alarms   []AlarmGate
-	Commands []CommandGate
-	Webhooks []WebhookGate
+	Alarms      []AlarmGate
+	Commands    []CommandGate
+	Webhooks    []WebhookGate
 }
 
 // Every is how often gates are read.

@@ -62,7 +62,9 @@ func (g Gates) LaunchPatience(idle bool) time.Duration {
 }
 
 func replacementFields(r *Replacements) []field {
-	value := func(target *Replacement) value { return one(target, enum(ReplaceInPlace, ReplaceNaturally, ReplaceByRefresh)) }
+	value := func(target *Replacement) value {
+		return one(target, enum(ReplaceInPlace, ReplaceNaturally, ReplaceByRefresh))
+	}
 	return []field{
 		{key: "default", value: value(&r.Default), doc: "Where no rule matches."},
 		{key: "rules",

@@ -22,6 +22,8 @@ func root(c *Config) object {
 		{key: "version", value: one(&c.Version, integer(1, 1)), doc: "Version of the file's format."},
 		{key: "organization", value: object{fields: organizationFields(&c.Organization)},
 			doc: "Which accounts and regions belong to the migration, and which roles are assumed in them."},
+		{key: "inventory", value: object{fields: inventoryFields(&c.Inventory)},
+			doc: "What a scan reads."},
 		{key: "accounts",
 			value: objects[Account]{&c.Accounts, accountFields, func(a *Account) *string { return &a.Where }},
 			doc: "Accounts by name: the list itself (`discover: list`), or what is to be known of " +
@@ -103,6 +105,14 @@ func organizationFields(o *Organization) []field {
 				"needs attention.",
 			computed: "every region the account has enabled"},
 		{key: "exclude_regions", value: many(&o.ExcludeRegions, region()), doc: "Regions to leave out."},
+	}
+}
+
+func inventoryFields(i *Inventory) []field {
+	return []field{
+		{key: "exclude_kinds", value: many(&i.ExcludeKinds, kindName()),
+			doc: "Kinds that are not read, such as those of services that the organization does not use. They are shown as " +
+				"excluded. What rests on one of them is unknown: excluding launchers keeps templates and defaults from being ready."},
 	}
 }
 

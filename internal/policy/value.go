@@ -704,6 +704,14 @@ func kindGlob() element[Glob] {
 	return e
 }
 
+// kindName names one kind that exists, where the kinds are known.
+func kindName() element[string] {
+	e := pattern[string]("a kind's name", "kinds", `^[a-z0-9]+(-[a-z0-9]+)*$`, "lightsail-instance")
+	exists := kindGlob().check
+	e.check = func(d *decoder, s string) *fault { return exists(d, Glob(s)) }
+	return e
+}
+
 // resourceName is an id, or the whole reference of a resource, which is known by its partition.
 func resourceName() element[string] {
 	e := text[string]("a resource's id or reference", "resource ids or references")

@@ -69,7 +69,7 @@ func (s *stage) callers(snap *inventory.Snapshot, windows map[fleet.Ref][]*evide
 			}
 			name, where := r.Ref.ID, workload.Where{Instances: []string{r.Ref.ID}}
 			if l, ok := r.Link(inventory.MemberOf); ok {
-				name, where = l.To.ID, workload.Where{Groups: []string{l.To.ID}, Account: string(r.Ref.Account)}
+				name, where = l.To.ID, membersOf(l.To)
 			}
 			// Of several members the one that called most often speaks for all.
 			if have := found[name]; have == nil || have.points < len(w.Points) {
@@ -84,6 +84,20 @@ func (s *stage) callers(snap *inventory.Snapshot, windows map[fleet.Ref][]*evide
 		s.out.Callers++
 	}
 	return nil
+}
+
+// membersOf are the instances of a group, or those that carry the tag of a fleet.
+func membersOf(group fleet.Ref) workload.Where {
+	where := workload.Where{Account: string(group.Account)}
+	switch group.Kind {
+	case inventory.KindFleet:
+		where.Tags = []string{"aws:ec2:fleet-id=" + group.ID}
+	case inventory.KindSpotFleet:
+		where.Tags = []string{"aws:ec2spot:fleet-request-id=" + group.ID}
+	default:
+		where.Groups = []string{group.ID}
+	}
+	return where
 }
 
 // bootPeriods is how many periods after a start count as its boot.

@@ -57,6 +57,9 @@ const (
 	largePlans = 2_000 // changes
 )
 
+// pollRest is how late a rehearsal may notice that a window opens or something that was started has ended.
+const pollRest = time.Minute
+
 // Run rehearses a plan. The rollout begins at the time at which the plan was made.
 func Run(ctx context.Context, o Options) (*Result, error) {
 	if o.Logger == nil {
@@ -145,6 +148,7 @@ func (s *stage) play(ctx context.Context) (*Result, error) {
 		}
 	}
 	e := s.opt.Engine
+	e.PollRest = pollRest
 	e.Journal, e.Clock, e.Logger, e.Holder = journal, s.clock, s.opt.Logger, "rehearsal"
 	e.Drivers = &drivers{session: s.session, clock: s.clock}
 	e.Gates = gates.New(gates.Options{Session: s.gateSession, Logger: s.opt.Logger})

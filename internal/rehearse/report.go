@@ -46,11 +46,11 @@ type Wave struct {
 
 // Failed is a stack that did not get done, with the first reason given.
 type Failed struct {
-	Stack  string
-	Place  string
-	Wave   string
-	Phase  rollout.StackPhase
-	Reason string
+	Stack  string             `json:"stack"`
+	Place  string             `json:"place"`
+	Wave   string             `json:"wave"`
+	Phase  rollout.StackPhase `json:"phase"`
+	Reason string             `json:"reason"`
 }
 
 // watch follows the engine: when each wave began and ended, and why stacks failed.

@@ -25,14 +25,23 @@ func Seeders() map[string]Seeder {
 	return map[string]Seeder{
 		inventory.KindAccountDefaults:     seedAccountDefaults,
 		inventory.KindAutoScaling:         seedAutoScalingGroup,
+		inventory.KindFleet:               seedFleet,
+		inventory.KindImage:               seedImage,
+		inventory.KindInstance:            seedInstance,
+		inventory.KindLaunchTemplate:      seedLaunchTemplate,
+		inventory.KindSpotFleet:           seedSpotFleet,
 		inventory.KindLaunchConfiguration: seedLaunchConfiguration,
 		inventory.KindAppStream:           seedAppStream,
 		inventory.KindBeanstalk:           seedBeanstalkEnvironments,
 		inventory.KindEMR:                 seedEMR,
 		inventory.KindBatch:               seedBatch,
 		inventory.KindECSCapacity:         seedECSCapacity,
+		inventory.KindImageBuilder:        seedImageBuilder,
 		inventory.KindLightsail:           seedLightsailInstance,
+		inventory.KindNodegroup:           seedNodegroup,
 		inventory.KindNotebook:            seedSageMakerNotebook,
+		inventory.KindOrganizationPolicy:  seedOrganizationPolicy,
+		inventory.KindWorkspace:           seedWorkspacesInstance,
 	}
 }
 
@@ -55,7 +64,8 @@ func Section[T any](s *Sections, service string) *T {
 	return made
 }
 
-// Region is the seed of a region with the resources of one place.
+// Region is the seed of a region with the resources of one place. Those of a global place are sections of the whole world
+// (core.Seed.Services).
 func Region(resources []inventory.Resource) (map[string]json.RawMessage, error) {
 	byKind := map[string][]inventory.Resource{}
 	for _, r := range resources {
@@ -95,10 +105,10 @@ func Seed(account core.AccountSeed, resources []inventory.Resource) (*core.Seed,
 		return nil, err
 	}
 	region := resources[0].Ref.Region
-	if region == "" {
-		account.Global = sections
-	} else {
-		account.Regions = map[fleet.Region]map[string]json.RawMessage{region: sections}
+	if region == "" { // what lives once in an organization
+		return &core.Seed{Organization: Organization(account.ID, nil, resources), Services: sections,
+			Accounts: append([]core.AccountSeed{account}, others(account.ID, resources)...)}, nil
 	}
+	account.Regions = map[fleet.Region]map[string]json.RawMessage{region: sections}
 	return &core.Seed{Accounts: []core.AccountSeed{account}}, nil
 }

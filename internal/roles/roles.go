@@ -67,6 +67,9 @@ type Options struct {
 	Names map[Access]string
 	// FollowUps are the calls of the configuration's follow-ups, which the write role gets besides what a plan takes.
 	FollowUps []kind.Action
+	// Management: the roles are those of the account that manages the organization, which also hold what is done to the
+	// organization itself.
+	Management bool
 	// MaxSession is the longest session; an hour if zero.
 	MaxSession time.Duration
 }
@@ -107,6 +110,9 @@ func (o Options) Validate() error {
 func Build(kinds []kind.Kind, o Options, access ...Access) ([]Role, error) {
 	if err := o.Validate(); err != nil {
 		return nil, err
+	}
+	if !o.Management {
+		kinds = slices.DeleteFunc(slices.Clone(kinds), func(k kind.Kind) bool { return k.Global })
 	}
 	var out []Role
 	for _, a := range []Access{Read, Write, Organization} {

@@ -186,7 +186,9 @@ func decode(t *testing.T, raw json.RawMessage) any {
 // The roles hold exactly what kinds declare, regions, evidence and gates: nothing wider and no action twice.
 func TestLeastPrivilege(t *testing.T) {
 	kinds := known()
-	for _, r := range build(t, options(), roles.Read, roles.Write, roles.Organization) {
+	o := options()
+	o.Management = true // with all kinds
+	for _, r := range build(t, o, roles.Read, roles.Write, roles.Organization) {
 		seen := map[string]bool{}
 		sids := map[string]bool{}
 		for _, s := range r.Statements {
@@ -225,6 +227,21 @@ func TestLeastPrivilege(t *testing.T) {
 						}
 					}
 				}
+			}
+		}
+	}
+}
+
+// What an organization has once is for the roles of the account that manages it, and for no other's.
+func TestOnlyTheManagementAccountReachesTheOrganization(t *testing.T) {
+	o := options()
+	for _, o.Management = range []bool{false, true} {
+		for _, r := range build(t, o, roles.Read, roles.Write) {
+			reaches := slices.ContainsFunc(r.Statements, func(s roles.Statement) bool {
+				return slices.ContainsFunc(s.Actions, func(a string) bool { return strings.HasPrefix(a, "organizations:") })
+			})
+			if reaches != o.Management {
+				t.Errorf("the %s role, of the management account %t, reaches the organization %t", r.Access, o.Management, reaches)
 			}
 		}
 	}

@@ -26,19 +26,33 @@ type reading struct {
 	past      []string
 	// pins are the numbered template versions that consumers name, by template.
 	pins map[string]map[string]bool
+	// images are the ids of the images that resources run or launch from; listed those that were listed.
+	images, listed map[string]bool
+	// metered are the resources whose v1 calls are counted by their own service.
+	metered []metered
 }
 
-// place reads all kinds of a place. Kinds with versions come last, because consumers name the versions; instances are
-// closed after the history, which adds those that are no more.
+// place reads all kinds of a place. Kinds with versions come late, because consumers name the versions, and images last,
+// because everything else names them; instances are closed after the history, which adds those that are no more.
 func (s *run) place(ctx context.Context, p fleet.Place) error {
-	rd := &reading{run: s, place: p, instances: map[string]bool{}, pins: map[string]map[string]bool{}}
+	rd := &reading{run: s, place: p, instances: map[string]bool{}, pins: map[string]map[string]bool{},
+		images: map[string]bool{}, listed: map[string]bool{}}
 	opened := s.opt.Fleet.Open(p)
 	var instances *inventory.Scope
+	var nameless []outcome
+	answered := false
 	for _, r := range ordered(opened.Kinds) {
+		if s.opt.Config.Excludes(r.Kind) {
+			if err := s.close(ctx, excluded(p, r.Kind)); err != nil {
+				return err
+			}
+			continue
+		}
 		sc, err := rd.kind(ctx, r)
 		if err != nil {
 			return err
 		}
+		answered = answered || sc.Status == inventory.ScopeComplete
 		if sc.Status == inventory.ScopeGap && condemns(sc) {
 			sc.Kind = ""
 			if err := s.close(ctx, sc.Scope); err != nil {
@@ -48,7 +62,12 @@ func (s *run) place(ctx context.Context, p fleet.Place) error {
 			s.update(func(p *Progress) { p.PlacesDone++ })
 			return nil
 		}
-		if past, ok := r.Driver.(kind.HistoryReader); ok && sc.Status == inventory.ScopeComplete {
+		if sc.Class == fleet.ErrNotOffered {
+			nameless = append(nameless, sc)
+			continue
+		}
+		if past, ok := r.Driver.(kind.HistoryReader); ok && sc.Status == inventory.ScopeComplete &&
+			!s.opt.Config.Excludes(inventory.KindInstance) {
 			if err := rd.history(ctx, past, &sc.Scope); err != nil {
 				return err
 			}
@@ -61,6 +80,11 @@ func (s *run) place(ctx context.Context, p fleet.Place) error {
 			return err
 		}
 	}
+	for i := range nameless {
+		if err := s.close(ctx, nameless[i].notOffered(answered)); err != nil {
+			return err
+		}
+	}
 	if instances != nil {
 		if err := s.close(ctx, *instances); err != nil {
 			return err
@@ -70,13 +94,31 @@ func (s *run) place(ctx context.Context, p fleet.Place) error {
 	return nil
 }
 
-// ordered puts instances first and kinds with versions last, and leaves the rest as it is.
+// excluded is the scope of a kind that the configuration leaves out.
+func excluded(p fleet.Place, kindName string) inventory.Scope {
+	return inventory.Scope{Place: p, Kind: kindName, Status: inventory.ScopeExcluded,
+		Detail: "`inventory.exclude_kinds` leaves it out"}
+}
+
+// notOffered is the scope of a kind whose endpoint has no name. Where AWS has answered for another kind in the place, the
+// network is well and the service is not there; else, or where the service itself has answered before, nobody can tell.
+func (o *outcome) notOffered(answered bool) inventory.Scope {
+	if answered && o.Resources == 0 {
+		o.Status = inventory.ScopeNotOffered
+	}
+	return o.Scope
+}
+
+// ordered puts instances first, kinds with versions late, and what others refer to last, and leaves the rest as it is.
 func ordered(readers []Reader) []Reader {
 	rank := func(r Reader) int {
 		_, versions := r.Driver.(kind.VersionReader)
+		_, referred := r.Driver.(kind.ReferenceReader)
 		switch {
 		case r.Kind == inventory.KindInstance:
 			return 0
+		case referred:
+			return 3
 		case versions:
 			return 2
 		}
@@ -103,9 +145,14 @@ func (rd *reading) kind(ctx context.Context, r Reader) (outcome, error) {
 	versions, _ := r.Driver.(kind.VersionReader)
 	page := rd.page(r.Kind)
 	var waiting []inventory.Resource // their pinned versions are still to be read
+	_, own := r.Driver.(kind.MetricReader)
+	counted := metered{reader: r}
 	err := r.Driver.List(ctx, func(res inventory.Resource) error {
 		out.Resources++
 		rd.note(&res)
+		if own && res.Status != inventory.StatusTerminated {
+			counted.ids = append(counted.ids, res.Ref.ID)
+		}
 		if versions != nil && len(rd.missing(&res)) > 0 {
 			waiting = append(waiting, res)
 			return nil
@@ -120,10 +167,25 @@ func (rd *reading) kind(ctx context.Context, r Reader) (outcome, error) {
 			return out, broken
 		}
 	}
+	if from, ok := r.Driver.(kind.ReferenceReader); ok && err == nil {
+		err = from.ReadReferenced(ctx, rd.referred(), func(res inventory.Resource) error {
+			out.Resources++
+			return page.put(ctx, res)
+		})
+	}
 	if broken := page.flush(ctx); broken != nil {
 		return out, broken
 	}
+	if len(counted.ids) > 0 {
+		rd.metered = append(rd.metered, counted)
+	}
 	return out, out.fail(ctx, err)
+}
+
+// referred lists the images that resources name and that were not listed as the account's own.
+func (rd *reading) referred() []string {
+	maps.DeleteFunc(rd.images, func(id string, _ bool) bool { return rd.listed[id] })
+	return slices.Sorted(maps.Keys(rd.images))
 }
 
 // fail makes the outcome a gap, unless the error ends the scan.
@@ -138,11 +200,16 @@ func (o *outcome) fail(ctx context.Context, err error) error {
 	return nil
 }
 
-// note keeps what later steps need of a resource: an instance's id, and the versions a consumer pins.
+// note keeps what later steps need of a resource: an instance's id, an image's, the images it launches from, and the
+// versions a consumer pins.
 func (rd *reading) note(r *inventory.Resource) {
-	if r.Ref.Kind == inventory.KindInstance {
+	switch r.Ref.Kind {
+	case inventory.KindInstance:
 		rd.instances[r.Ref.ID] = true
+	case inventory.KindImage:
+		rd.listed[r.Ref.ID] = true
 	}
+	rd.noteImages(r.Attrs)
 	for _, l := range r.Links {
 		if l.Relation != inventory.LaunchesFrom || !isNumber(l.Selector) {
 			continue
@@ -151,6 +218,14 @@ func (rd *reading) note(r *inventory.Resource) {
 			rd.pins[l.To.ID] = map[string]bool{}
 		}
 		rd.pins[l.To.ID][l.Selector] = true
+	}
+}
+
+func (rd *reading) noteImages(attrs map[string]string) {
+	for name, id := range attrs {
+		if name == inventory.AttrImage || strings.HasPrefix(name, inventory.AttrImage+"/") {
+			rd.images[id] = true
+		}
 	}
 }
 
@@ -187,6 +262,7 @@ func (rd *reading) versions(ctx context.Context, from kind.VersionReader, r *inv
 	}
 	maps.Copy(attrs, found.Attrs)
 	r.Launch, r.Attrs = launch, attrs
+	rd.noteImages(found.Attrs)
 	return nil
 }
 
@@ -225,6 +301,9 @@ func (rd *reading) done() {
 		rd.sum.Places++
 		if len(ids) > 0 {
 			rd.subjects[rd.place] = pack(ids)
+		}
+		if len(rd.metered) > 0 {
+			rd.run.metered[rd.place] = rd.metered
 		}
 	})
 }

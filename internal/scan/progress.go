@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/imdsctl/imdsctl/internal/evidence"
 	"github.com/imdsctl/imdsctl/internal/fleet"
 	"github.com/imdsctl/imdsctl/internal/inventory"
 )
@@ -45,18 +46,24 @@ type Summary struct {
 	Accounts int       `json:"accounts"`
 	Places   int       `json:"places"`
 	// Disabled counts the regions that accounts have not enabled and nobody asked for.
-	Disabled  int            `json:"regions_disabled"`
-	Resources map[string]int `json:"resources"` // by kind, as listed and as told by history
+	Disabled int `json:"regions_disabled"`
+	// NotOffered counts the kinds, by place, whose service AWS does not offer there; Excluded those that the configuration
+	// leaves out.
+	NotOffered int            `json:"not_offered"`
+	Excluded   int            `json:"excluded"`
+	Resources  map[string]int `json:"resources"` // by kind, as listed and as told by history
 	// Terminated counts the instances that only the scaling history told of.
 	Terminated int   `json:"terminated"`
 	Calls      int64 `json:"calls"`
 	Throttles  int64 `json:"throttles"`
 	// Cost is the estimate made before evidence was read, Asked what was really asked for.
-	Cost    Cost               `json:"cost_estimate"`
-	Asked   Cost               `json:"cost"`
-	Gaps    []inventory.Scope  `json:"gaps,omitempty"`
-	Skipped []SkippedAccount   `json:"skipped,omitempty"`
-	Notes   []fleet.Diagnostic `json:"notes,omitempty"`
+	Cost  Cost `json:"cost_estimate"`
+	Asked Cost `json:"cost"`
+	// OwnMetrics counts the resources whose v1 calls were read in their service's own metric, by source. They cost nothing.
+	OwnMetrics map[evidence.Source]int64 `json:"own_metrics,omitempty"`
+	Gaps       []inventory.Scope         `json:"gaps,omitempty"`
+	Skipped    []SkippedAccount          `json:"skipped,omitempty"`
+	Notes      []fleet.Diagnostic        `json:"notes,omitempty"`
 }
 
 // SkippedAccount is an account that was left out on purpose.
@@ -75,6 +82,13 @@ type run struct {
 	sum      Summary
 	open     map[fleet.Place]bool // meant to be read, not at its end yet
 	subjects map[fleet.Place]packed
+	metered  map[fleet.Place][]metered
+}
+
+// metered are the resources of a kind in one place whose metric is their service's own.
+type metered struct {
+	reader Reader
+	ids    []string
 }
 
 func newRun(o Options) *run {
@@ -87,8 +101,9 @@ func newRun(o Options) *run {
 	if o.Estimate == nil {
 		o.Estimate = func([]int) Cost { return Cost{} }
 	}
-	s := &run{opt: o, known: map[fleet.Place]bool{}, open: map[fleet.Place]bool{}, subjects: map[fleet.Place]packed{}}
-	s.sum = Summary{Scan: o.Scan, Started: o.Clock.Now(), Resources: map[string]int{}}
+	s := &run{opt: o, known: map[fleet.Place]bool{}, open: map[fleet.Place]bool{}, subjects: map[fleet.Place]packed{},
+		metered: map[fleet.Place][]metered{}}
+	s.sum = Summary{Scan: o.Scan, Started: o.Clock.Now(), Resources: map[string]int{}, OwnMetrics: map[evidence.Source]int64{}}
 	return s
 }
 

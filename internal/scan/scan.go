@@ -22,6 +22,7 @@ import (
 	"github.com/imdsctl/imdsctl/internal/evidence"
 	"github.com/imdsctl/imdsctl/internal/fleet"
 	"github.com/imdsctl/imdsctl/internal/inventory"
+	"github.com/imdsctl/imdsctl/internal/kind"
 	"github.com/imdsctl/imdsctl/internal/policy"
 )
 
@@ -46,6 +47,9 @@ type Fleet interface {
 	Accounts(ctx context.Context) ([]inventory.Account, []fleet.Diagnostic, error)
 	// Regions tells which regions an account has, by entering it.
 	Regions(ctx context.Context, account inventory.Account) (Regions, error)
+	// Management tells the global place of the account that manages the organization, where what an organization has once is
+	// read; ok tells whether there is one. An error says why that could not be told, and where it was asked.
+	Management(ctx context.Context) (place fleet.Place, ok bool, err error)
 	// Open gives the readers of a place. It makes no call.
 	Open(place fleet.Place) Place
 }
@@ -68,6 +72,8 @@ type Place struct {
 type Reader struct {
 	Kind   string
 	Driver Lister
+	// Source is where the kind's own metric is read, of a driver that is a kind.MetricReader; empty for all others.
+	Source evidence.Source
 }
 
 // Lister is the part of kind.Driver that a scan uses.
@@ -83,11 +89,7 @@ type Evidence interface {
 }
 
 // Observation is what was observed of one instance.
-type Observation struct {
-	Windows []*evidence.Window
-	// Gap says why it is not all; nil if it is.
-	Gap error
-}
+type Observation = kind.Observation
 
 // Cost is what the reading of evidence takes.
 type Cost struct {
@@ -106,12 +108,13 @@ type Options struct {
 	Fleet  Fleet
 	Clock  clock.Clock
 	Logger *slog.Logger
-	// Source is the name of the evidence source, for its scopes; "" reads none.
+	// Source is the name of the evidence source, for its scopes; "" reads none, and no kind's own metric either.
 	Source evidence.Source
 	Span   evidence.Span
 	// Estimate tells what evidence costs, from the numbers of instances by place.
 	Estimate func(instances []int) Cost
-	// Ceiling keeps evidence from being read where the estimate is above so many dollars; 0 is none.
+	// Ceiling keeps evidence from being read where the estimate is above so many dollars; 0 is none. Kinds' own metrics cost
+	// nothing and are read all the same.
 	Ceiling float64
 	// Accounts and Regions narrow the scan to some; empty means all.
 	Accounts []fleet.AccountID
@@ -142,6 +145,9 @@ func Run(ctx context.Context, o Options) (*Summary, error) {
 		return s.finish(), err
 	}
 	err = s.inventory(ctx, accounts)
+	if err == nil {
+		err = s.organization(ctx, accounts)
+	}
 	if err == nil {
 		err = s.evidence(ctx)
 	}
@@ -221,6 +227,28 @@ func (s *run) inventory(ctx context.Context, accounts []inventory.Account) error
 		})
 	}
 	return q.run(ctx)
+}
+
+// organization reads what the organization has once, after all regions: its policies bind the accounts that were read. It is
+// left out where the scan is narrowed to regions, or to accounts without the one that manages the organization.
+func (s *run) organization(ctx context.Context, accounts []inventory.Account) error {
+	if len(s.opt.Regions) > 0 {
+		return nil
+	}
+	place, ok, err := s.opt.Fleet.Management(ctx)
+	if fatal := stops(ctx, err); fatal != nil {
+		return fatal
+	}
+	mine := slices.ContainsFunc(accounts, func(a inventory.Account) bool { return a.ID == place.Account })
+	switch {
+	case !mine || !ok && err == nil:
+		return nil
+	case err != nil:
+		return s.gap(ctx, place, inventory.KindOrganizationPolicy, fleet.ClassOf(err), err.Error())
+	}
+	s.begin(place)
+	s.update(func(p *Progress) { p.Places++ })
+	return s.holding(ctx, place, s.place)
 }
 
 // holding does something in a place when its turn has come.
@@ -325,8 +353,8 @@ func (e *storeError) Error() string { return e.err.Error() }
 func (e *storeError) Unwrap() error { return e.err }
 
 // gap records that a scope could not be read.
-func (s *run) gap(ctx context.Context, p fleet.Place, kind string, class fleet.ErrorClass, detail string) error {
-	return s.close(ctx, inventory.Scope{Place: p, Kind: kind, Status: inventory.ScopeGap, Class: class, Detail: detail})
+func (s *run) gap(ctx context.Context, p fleet.Place, scope string, class fleet.ErrorClass, detail string) error {
+	return s.close(ctx, inventory.Scope{Place: p, Kind: scope, Status: inventory.ScopeGap, Class: class, Detail: detail})
 }
 
 // close records how a scope ended. It is done even while the scan is being stopped: what is known must not be
@@ -337,9 +365,14 @@ func (s *run) close(ctx context.Context, sc inventory.Scope) error {
 		return &storeError{err}
 	}
 	s.update(func(p *Progress) {
-		if sc.Status == inventory.ScopeGap {
+		switch sc.Status {
+		case inventory.ScopeGap:
 			s.sum.Gaps = append(s.sum.Gaps, sc)
 			p.Gaps++
+		case inventory.ScopeNotOffered:
+			s.sum.NotOffered++
+		case inventory.ScopeExcluded:
+			s.sum.Excluded++
 		}
 	})
 	if sc.Status == inventory.ScopeGap {

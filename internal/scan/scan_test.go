@@ -76,6 +76,9 @@ func (m *memory) CloseScope(ctx context.Context, _ int64, sc inventory.Scope) er
 type accounts struct {
 	ids  []fleet.AccountID
 	open func(fleet.Place) scan.Place
+	// manager manages the organization; asking fails with unknown.
+	manager fleet.AccountID
+	unknown error
 }
 
 func (a *accounts) Accounts(context.Context) ([]inventory.Account, []fleet.Diagnostic, error) {
@@ -88,6 +91,10 @@ func (a *accounts) Accounts(context.Context) ([]inventory.Account, []fleet.Diagn
 
 func (a *accounts) Regions(context.Context, inventory.Account) (scan.Regions, error) {
 	return scan.Regions{Enabled: []fleet.Region{"eu-west-1", "us-east-1"}}, nil
+}
+
+func (a *accounts) Management(context.Context) (fleet.Place, bool, error) {
+	return fleet.Place{Partition: fleet.PartitionAWS, Account: a.manager}, a.manager != "" && a.unknown == nil, a.unknown
 }
 
 func (a *accounts) Open(p fleet.Place) scan.Place { return a.open(p) }

@@ -29,6 +29,13 @@ COMMON_ERRORS = {
     "ValidationException", "SerializationException", "UnknownParameter",
 }
 
+# Codes that a service is known to answer with, by its documentation or its other clients' reports, and that its model does
+# not list.
+UNMODELLED_ERRORS = {
+    "elasticbeanstalk": {"MissingRequiredParameter", "ConfigurationValidationException"},
+    "imagebuilder": {"ResourceNotFoundException"},
+}
+
 
 class Problems(list):
     """The problems of one response, each with the path at which it was found."""
@@ -51,6 +58,10 @@ def check(operation_model, status, headers, body):
     elif protocol == "json":
         if not _media(headers).startswith("application/x-amz-json-"):
             problems.add(name, f"content type {_media(headers)!r} is not JSON's")
+        _check_tree(problems, name, shape, json.loads(body) if body else {}, protocol)
+    elif protocol == "rest-json":
+        if _media(headers) != "application/json":
+            problems.add(name, f"content type {_media(headers)!r} is not application/json")
         _check_tree(problems, name, shape, json.loads(body) if body else {}, protocol)
     elif protocol == "smithy-rpc-v2-cbor":
         if headers.get("smithy-protocol") != "rpc-v2-cbor":
@@ -265,7 +276,9 @@ def _check_object(problems, path, shape, value, protocol):
     if not isinstance(value, dict):
         problems.add(path, f"{value!r} is no structure")
         return
-    known = {s.serialization.get("name", m) if protocol == "json" else m: (m, s) for m, s in shape.members.items()}
+    named = protocol in ("json", "rest-json")
+    known = {s.serialization.get("name", m) if named else m: (m, s) for m, s in shape.members.items()
+             if not s.serialization.get("location")}  # what is in a header or the status is not in the body
     for key, v in value.items():
         if key not in known:
             problems.add(path, f"the model of {shape.name} has no member {key}")
@@ -326,6 +339,10 @@ def _check_error(problems, operation_model, protocol, status, headers, body):
         if root.findtext("{*}Error/{*}Type") not in ("Sender", "Receiver"):
             problems.add(name, "the error's type is neither Sender nor Receiver")
         code = root.findtext("{*}Error/{*}Code")
+    elif protocol == "rest-json":
+        code = (headers.get("x-amzn-errortype") or "").split(":")[0]
+        if not isinstance(json.loads(body).get("message"), str):
+            problems.add(name, "no message")
     else:
         tree = json.loads(body) if protocol == "json" else _cbor(operation_model, body)
         code = str(tree.get("__type", "")).rsplit("#", 1)[-1]
@@ -333,10 +350,14 @@ def _check_error(problems, operation_model, protocol, status, headers, body):
             problems.add(name, "no message")
     if not code:
         problems.add(name, "no code")
-    elif protocol != "ec2" and code not in _declared(operation_model) | COMMON_ERRORS:
+    elif protocol != "ec2" and code not in _declared(operation_model) | COMMON_ERRORS | _unmodelled(operation_model):
         problems.add(name, f"{code} is not among the operation's errors {sorted(_declared(operation_model))}")
     if not headers.get("x-amzn-requestid"):
         problems.add(name, "the header x-amzn-requestid is missing")
+
+
+def _unmodelled(operation_model):
+    return UNMODELLED_ERRORS.get(operation_model.service_model.signing_name, set())
 
 
 def _declared(operation_model):

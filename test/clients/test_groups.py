@@ -1,5 +1,7 @@
 """Auto Scaling: groups, launch configurations, activities, instance refreshes, tags."""
 
+import json
+
 from harness import SimulatorTest
 
 GROUPS = sorted([f"group-{n}" for n in range(1, 6)] + ["old-style"])
@@ -83,6 +85,54 @@ class Changing(Groups):
         self.autoscaling.cancel_instance_refresh(AutoScalingGroupName="group-3")
         self.eventually("Cancelled", lambda: read()[0]["Status"])
         self.refused("ActiveInstanceRefreshNotFound", self.autoscaling.cancel_instance_refresh, AutoScalingGroupName="group-3")
+
+    def test_refresh_with_a_desired_configuration_and_its_rollback(self):
+        template = self.group("group-2")["LaunchTemplate"]["LaunchTemplateId"]
+        self.autoscaling.start_instance_refresh(
+            AutoScalingGroupName="group-2", Preferences={"SkipMatching": True, "InstanceWarmup": 1},
+            DesiredConfiguration={"LaunchTemplate": {"LaunchTemplateId": template, "Version": "1"}})
+        read = lambda: self.autoscaling.describe_instance_refreshes(
+            AutoScalingGroupName="group-2", MaxRecords=1)["InstanceRefreshes"][0]
+        self.assertEqual("1", read()["DesiredConfiguration"]["LaunchTemplate"]["Version"])
+        self.autoscaling.rollback_instance_refresh(AutoScalingGroupName="group-2")
+        self.assertIn("RollbackReason", read()["RollbackDetails"])
+        self.eventually("RollbackSuccessful", lambda: read()["Status"])
+        self.refused("ActiveInstanceRefreshNotFound", self.autoscaling.rollback_instance_refresh, AutoScalingGroupName="group-2")
+        self.autoscaling.start_instance_refresh(AutoScalingGroupName="group-2")
+        self.refused("IrreversibleInstanceRefresh", self.autoscaling.rollback_instance_refresh, AutoScalingGroupName="group-2")
+        self.autoscaling.cancel_instance_refresh(AutoScalingGroupName="group-2", WaitForTransitioningInstances=False)
+
+    def test_a_launch_configuration_becomes_a_template(self):
+        whole = {
+            "LaunchConfigurationName": "whole", "ImageId": "ami-0123456789abcdef1", "InstanceType": "m5.large", "KeyName": "ops",
+            "UserData": "#!", "KernelId": "aki-01234567", "RamdiskId": "ari-01234567", "SecurityGroups": ["sg-01234567"],
+            "IamInstanceProfile": "web", "SpotPrice": "0.05", "PlacementTenancy": "dedicated", "EbsOptimized": True,
+            "AssociatePublicIpAddress": True, "InstanceMonitoring": {"Enabled": False},
+            "BlockDeviceMappings": [
+                {"DeviceName": "/dev/xvda", "Ebs": {"VolumeSize": 8, "VolumeType": "gp3", "Iops": 3000, "Throughput": 125,
+                                                   "DeleteOnTermination": True, "Encrypted": True}},
+                {"DeviceName": "/dev/xvdb", "NoDevice": True}],
+        }
+        self.autoscaling.create_launch_configuration(**whole)
+        found = self.autoscaling.describe_launch_configurations(LaunchConfigurationNames=["whole"])["LaunchConfigurations"][0]
+        self.assertEqual(whole | {"UserData": "IyE="}, {k: found[k] for k in whole})  # boto3 encodes it
+        ec2 = self.client("ec2")
+        made = ec2.create_launch_template(
+            LaunchTemplateName="whole-v2", LaunchTemplateData={"ImageId": found["ImageId"], "InstanceType": found["InstanceType"]},
+            TagSpecifications=[{"ResourceType": "launch-template", "Tags": [{"Key": "imdsctl:replaces", "Value": "whole *"}]}],
+        )["LaunchTemplate"]["LaunchTemplateId"]
+        tagged = lambda value: [t["LaunchTemplateId"] for t in ec2.describe_launch_templates(
+            Filters=[{"Name": "tag:imdsctl:replaces", "Values": [value]}])["LaunchTemplates"]]
+        self.eventually([made], lambda: tagged("whole *"))
+        self.assertEqual([[made], []], [tagged("whole \\*"), tagged("whole \\?")])
+        self.autoscaling.update_auto_scaling_group(
+            AutoScalingGroupName="old-style", LaunchTemplate={"LaunchTemplateId": made, "Version": "1"})
+        self.eventually(None, lambda: self.group("old-style").get("LaunchConfigurationName"))
+        self.autoscaling.update_auto_scaling_group(AutoScalingGroupName="old-style", LaunchConfigurationName="config-1")
+        self.eventually("config-1", lambda: self.group("old-style").get("LaunchConfigurationName"))
+        listed = self.cli("autoscaling", "describe-launch-configurations", "--launch-configuration-names", "whole")
+        self.assertIn("aki-01234567", json.dumps(listed))
+        ec2.delete_launch_template(LaunchTemplateId=made)
 
     def test_tags(self):
         tag = {"ResourceId": "group-4", "ResourceType": "auto-scaling-group", "Key": "wave", "Value": "1", "PropagateAtLaunch": False}

@@ -54,6 +54,21 @@ class Modelcheck(unittest.TestCase):
         self.found("not text/xml", "ec2", "DescribeRegions", EC2.format(""), JSON)
         self.found("x-amzn-requestid", "ec2", "DescribeRegions", EC2.format(""), {"content-type": "text/xml"})
 
+    def test_rest_json(self):
+        plain = {"content-type": "application/json", "x-amzn-requestid": "r"}
+        one = '{"computeEnvironments":[{"computeEnvironmentName":"a","computeEnvironmentArn":"b"%s}]}'
+        self.assertEqual([], self.problems("batch", "DescribeComputeEnvironments", one % ',"tags":{"a":"b"}', plain))
+        for want, more in [
+            ("has no member colour", ',"colour":"red"'), ("is not one of", ',"status":"FINE"'), ("is no map", ',"tags":[]'),
+        ]:
+            with self.subTest(want):
+                self.found(want, "batch", "DescribeComputeEnvironments", one % more, plain)
+        self.found("is missing", "batch", "DescribeComputeEnvironments", '{"computeEnvironments":[{"computeEnvironmentName":"a"}]}', plain)
+        self.found("is not application/json", "batch", "DescribeComputeEnvironments", "{}", JSON)
+        self.found("no code", "batch", "DescribeComputeEnvironments", '{"message":"m"}', plain, status=400)
+        self.found("not among", "batch", "DescribeComputeEnvironments", '{"message":"m"}', plain | {"x-amzn-errortype": "Odd"}, status=400)
+        self.found("no message", "batch", "DescribeComputeEnvironments", "{}", plain | {"x-amzn-errortype": "ClientException"}, status=400)
+
     def test_query(self):
         keys = "<AccessKeyId>ASIAIOSFODNN7EXAMPLE</AccessKeyId><SecretAccessKey>s</SecretAccessKey><SessionToken>t</SessionToken>"
         self.found("the required Expiration is missing", "sts", "AssumeRole", STS.format(f"<Credentials>{keys}</Credentials>"))

@@ -538,7 +538,7 @@ func checkPlan(t *testing.T, p *plan.Plan) {
 	for _, c := range p.Changes {
 		actions[c.Action]++
 	}
-	want := map[string]int{"set-options": 9, "create-version": 2, "set-default": 1, "set-launch-version": 3, "set-defaults": 1}
+	want := map[string]int{"set-options": 9, "create-version": 2, "set-default": 1, "set-launch-version": 3, "launched": 4, "set-defaults": 1}
 	if !maps.Equal(actions, want) {
 		t.Fatalf("the plan holds %v, want %v (manual steps: %v)", actions, want, p.Manuals)
 	}

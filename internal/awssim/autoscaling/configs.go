@@ -15,9 +15,12 @@ func createConfig(c *core.Call) error {
 		Name: c.In.Str("LaunchConfigurationName"), ImageID: c.In.Str("ImageId"), InstanceType: c.In.Str("InstanceType"),
 		KeyName: c.In.Str("KeyName"), UserData: c.In.Str("UserData"), Profile: c.In.Str("IamInstanceProfile"),
 		SpotPrice: c.In.Str("SpotPrice"), Tenancy: c.In.Str("PlacementTenancy"), SecurityGroups: c.In.Strings("SecurityGroups"),
-		Created: c.Now,
+		Kernel: c.In.Str("KernelId"), RAMDisk: c.In.Str("RamdiskId"), Created: c.Now,
 	}
 	var err error
+	if cfg.BlockDevices, err = parseBlockDevices(c.In.Items("BlockDeviceMappings")); err != nil {
+		return err
+	}
 	if cfg.EBSOptimized, _, err = c.In.Bool("EbsOptimized"); err != nil {
 		return err
 	}
@@ -125,12 +128,17 @@ func writeConfig(w *wire.Writer, cfg *Config) {
 	w.Str("ImageId", cfg.ImageID)
 	w.Str("KeyName", cfg.KeyName)
 	w.Strings("SecurityGroups", cfg.SecurityGroups)
-	w.List("ClassicLinkVPCSecurityGroups", func() {})
+	w.Opt("ClassicLinkVPCId", cfg.ClassicLinkVPC)
+	w.Strings("ClassicLinkVPCSecurityGroups", cfg.ClassicLinkGroups)
 	w.Str("UserData", cfg.UserData)
 	w.Str("InstanceType", cfg.InstanceType)
-	w.Str("KernelId", "")
-	w.Str("RamdiskId", "")
-	w.List("BlockDeviceMappings", func() {})
+	w.Str("KernelId", cfg.Kernel)
+	w.Str("RamdiskId", cfg.RAMDisk)
+	w.List("BlockDeviceMappings", func() {
+		for _, d := range cfg.BlockDevices {
+			w.Struct("", func() { writeBlockDevice(w, d) })
+		}
+	})
 	w.Struct("InstanceMonitoring", func() { w.Bool("Enabled", cfg.Monitoring == nil || *cfg.Monitoring) })
 	w.Opt("SpotPrice", cfg.SpotPrice)
 	w.Opt("IamInstanceProfile", cfg.Profile)

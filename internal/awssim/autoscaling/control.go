@@ -154,26 +154,41 @@ func serveHealth(w *core.World, rw http.ResponseWriter, r *http.Request) {
 	rw.WriteHeader(http.StatusNoContent)
 }
 
-// seedSection is the section "autoscaling" of a seed's region.
-type seedSection struct {
-	LaunchConfigurations []seedConfig `json:"launch_configurations,omitempty"`
-	Groups               []seedGroup  `json:"groups,omitempty"`
+// Seed is the section "autoscaling" of a seed's region.
+type Seed struct {
+	LaunchConfigurations []ConfigSeed `json:"launch_configurations,omitempty"`
+	Groups               []GroupSeed  `json:"groups,omitempty"`
 }
 
-type seedConfig struct {
-	Name         string        `json:"name"`
-	ImageID      string        `json:"image_id"`
-	InstanceType string        `json:"instance_type"`
-	Profile      string        `json:"profile,omitempty"`
-	Options      fleet.Options `json:"metadata_options,omitzero"`
+// ConfigSeed is a launch configuration that is there already.
+type ConfigSeed struct {
+	Name              string        `json:"name"`
+	ImageID           string        `json:"image_id"`
+	InstanceType      string        `json:"instance_type"`
+	KeyName           string        `json:"key_name,omitempty"`
+	UserData          string        `json:"user_data,omitempty"` // base64, as it is described
+	Profile           string        `json:"profile,omitempty"`
+	SpotPrice         string        `json:"spot_price,omitempty"`
+	Tenancy           string        `json:"tenancy,omitempty"`
+	Kernel            string        `json:"kernel,omitempty"`
+	RAMDisk           string        `json:"ramdisk,omitempty"`
+	SecurityGroups    []string      `json:"security_groups,omitempty"`
+	EBSOptimized      bool          `json:"ebs_optimized,omitempty"`
+	Monitoring        *bool         `json:"monitoring,omitempty"` // detailed, unless false
+	PublicIP          *bool         `json:"public_ip,omitempty"`
+	BlockDevices      []BlockDevice `json:"block_devices,omitempty"`
+	ClassicLinkVPC    string        `json:"classic_link_vpc,omitempty"`
+	ClassicLinkGroups []string      `json:"classic_link_groups,omitempty"`
+	Options           fleet.Options `json:"metadata_options,omitzero"`
 }
 
-type seedGroup struct {
+// GroupSeed is a group that is there already.
+type GroupSeed struct {
 	Name                string            `json:"name"`
 	LaunchConfiguration string            `json:"launch_configuration,omitempty"`
 	Template            string            `json:"template,omitempty"` // id or name
 	Version             string            `json:"version,omitempty"`  // $Default when empty
-	Overrides           []seedOverride    `json:"overrides,omitempty"`
+	Overrides           []OverrideSeed    `json:"overrides,omitempty"`
 	Min                 int               `json:"min,omitempty"`
 	Max                 int               `json:"max,omitempty"`
 	Desired             int               `json:"desired,omitempty"`
@@ -181,29 +196,48 @@ type seedGroup struct {
 	Tags                map[string]string `json:"tags,omitempty"`  // propagated at launch
 	// Instances of the EC2 section are members; what is missing to the desired capacity is launched.
 	Instances []string `json:"instances,omitempty"`
+	// Adopt makes members of all instances of the EC2 section that carry the group's tag, too.
+	Adopt bool `json:"adopt,omitempty"`
+	// Operator is the service that operates the group: its principal.
+	Operator string `json:"operator,omitempty"`
+	// Mixed makes a mixed instances policy, even without overrides.
+	Mixed bool `json:"mixed,omitempty"`
 }
 
-type seedOverride struct {
+// OverrideSeed is an override of a mixed instances policy.
+type OverrideSeed struct {
 	InstanceType string `json:"instance_type"`
 	Template     string `json:"template,omitempty"`
 	Version      string `json:"version,omitempty"`
 }
 
 func seedPlace(p *core.Place, section json.RawMessage, path string) error {
-	var in seedSection
+	var in Seed
 	if err := core.DecodeStrict(path, section, &in); err != nil {
 		return err
 	}
 	s, now := StoreOf(p), p.World().Now()
 	for i, c := range in.LaunchConfigurations {
 		cfg := Config{
-			Name: c.Name, ImageID: c.ImageID, InstanceType: c.InstanceType, Profile: c.Profile, Options: c.Options, Created: now,
+			Name: c.Name, ImageID: c.ImageID, InstanceType: c.InstanceType, KeyName: c.KeyName, UserData: c.UserData,
+			Profile: c.Profile, SpotPrice: c.SpotPrice, Tenancy: c.Tenancy, Kernel: c.Kernel, RAMDisk: c.RAMDisk,
+			SecurityGroups: c.SecurityGroups, EBSOptimized: c.EBSOptimized, Monitoring: c.Monitoring, PublicIP: c.PublicIP,
+			BlockDevices: c.BlockDevices, ClassicLinkVPC: c.ClassicLinkVPC, ClassicLinkGroups: c.ClassicLinkGroups,
+			Options: c.Options, Created: now,
 		}
 		if err := s.PutConfig(cfg); err != nil {
 			return fmt.Errorf("%s.launch_configurations[%d]: %w", path, i, err)
 		}
 	}
+	tagged := s.tagged(in.Groups)
 	for i, g := range in.Groups {
+		if g.Adopt {
+			for _, id := range tagged[g.Name] {
+				if !slices.Contains(g.Instances, id) {
+					g.Instances = append(slices.Clip(g.Instances), id)
+				}
+			}
+		}
 		if err := s.seedGroup(g, now); err != nil {
 			return fmt.Errorf("%s.groups[%d]: %w", path, i, err)
 		}
@@ -211,8 +245,28 @@ func seedPlace(p *core.Place, section json.RawMessage, path string) error {
 	return nil
 }
 
-func (s *Store) seedGroup(in seedGroup, now time.Time) error {
-	spec := Spec{Min: in.Min, Max: max(in.Max, in.Desired, len(in.Instances)), Desired: max(in.Desired, len(in.Instances)), Zones: in.Zones}
+// tagged lists the running instances of the EC2 section by the group whose tag they carry, for the groups that adopt them.
+func (s *Store) tagged(groups []GroupSeed) map[string][]string {
+	if !slices.ContainsFunc(groups, func(g GroupSeed) bool { return g.Adopt }) {
+		return nil
+	}
+	out := map[string][]string{}
+	for inst := range s.ec2().Instances() {
+		st := inst.Newest()
+		if st.State != "running" && st.State != "pending" {
+			continue
+		}
+		for _, t := range st.Tags {
+			if t.Key == tagGroup {
+				out[t.Value] = append(out[t.Value], inst.ID())
+			}
+		}
+	}
+	return out
+}
+
+func (s *Store) seedGroup(in GroupSeed, now time.Time) error {
+	spec := Spec{Operator: in.Operator, Min: in.Min, Max: max(in.Max, in.Desired, len(in.Instances)), Desired: max(in.Desired, len(in.Instances)), Zones: in.Zones}
 	if len(spec.Zones) == 0 {
 		spec.Zones = []string{string(s.place.Region) + "a"}
 	}
@@ -229,7 +283,7 @@ func (s *Store) seedGroup(in seedGroup, now time.Time) error {
 		return &TemplateRef{Name: template, Version: version}
 	}
 	spec.Source = Source{Config: in.LaunchConfiguration, Template: ref(in.Template, in.Version)}
-	if len(in.Overrides) > 0 && spec.Source.Template != nil {
+	if (in.Mixed || len(in.Overrides) > 0) && spec.Source.Template != nil {
 		mixed := &Mixed{Template: *spec.Source.Template}
 		for _, o := range in.Overrides {
 			mixed.Overrides = append(mixed.Overrides, Override{InstanceType: o.InstanceType, Template: ref(o.Template, o.Version)})

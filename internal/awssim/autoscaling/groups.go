@@ -436,6 +436,9 @@ func (s *Store) writeGroup(c *core.Call, g *group, withInstances bool) {
 	w.Bool("NewInstancesProtectedFromScaleIn", spec.Protected)
 	w.Str("ServiceLinkedRoleARN", cmp.Or(spec.Settings["ServiceLinkedRoleARN"], "arn:"+string(c.Place.Partition)+":iam::"+
 		string(c.Account())+":role/aws-service-role/autoscaling.amazonaws.com/AWSServiceRoleForAutoScaling"))
+	if spec.Operator != "" {
+		w.Struct("Operator", func() { w.Str("Principal", spec.Operator) })
+	}
 	for _, name := range []string{
 		"PlacementGroup", "MaxInstanceLifetime", "CapacityRebalance", "Context", "DesiredCapacityType", "DefaultInstanceWarmup",
 	} {

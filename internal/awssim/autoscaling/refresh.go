@@ -2,6 +2,7 @@ package autoscaling
 
 import (
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/imdsctl/imdsctl/internal/awssim/core"
@@ -13,13 +14,36 @@ type refresh struct {
 	id, status, reason string
 	start, end         time.Time
 	todo               []string // instances still to be replaced
+	made               []string // instances launched in the place of others
 	total              int
+	rollback           *rollback
 	desired            *Source
 	warmup             time.Duration
 	preferences        wire.Value
 }
 
-func (r *refresh) active() bool { return r.status == "Pending" || r.status == "InProgress" }
+// rollback is the way back of a refresh.
+type rollback struct {
+	start             time.Time
+	percent, toUpdate int
+	todo              []string // instances that the refresh launched, still to be replaced
+}
+
+// Statuses of a refresh that has not ended.
+const (
+	statusPending    = "Pending"
+	statusInProgress = "InProgress"
+	statusCancelling = "Cancelling"
+	statusRollback   = "RollbackInProgress"
+)
+
+// active tells whether another refresh has to wait.
+func (r *refresh) active() bool {
+	return r.status == statusPending || r.status == statusInProgress || r.status == statusCancelling || r.status == statusRollback
+}
+
+// stoppable tells whether the refresh goes forward and may be cancelled or rolled back.
+func (r *refresh) stoppable() bool { return r.status == statusPending || r.status == statusInProgress }
 
 // percent is how much of the refresh is done.
 func (r *refresh) percent() int {
@@ -27,7 +51,7 @@ func (r *refresh) percent() int {
 		if r.active() {
 			return 0
 		}
-		return 100
+		return 100 // nothing had to be replaced
 	}
 	return 100 * (r.total - len(r.todo)) / r.total
 }
@@ -58,7 +82,7 @@ func startRefresh(c *core.Call) error {
 			return invalid("The simulator does not offer the preference %s.", name)
 		}
 	}
-	r := &refresh{status: "Pending", start: c.Now, preferences: prefs}
+	r := &refresh{status: statusPending, start: c.Now, preferences: prefs}
 	warmup, _, err := prefs.Int("InstanceWarmup")
 	if err != nil {
 		return err
@@ -121,30 +145,23 @@ func (s *Store) matches(m *member, src Source) bool {
 
 // step replaces the next instance, and comes again when the new one has warmed up.
 func (s *Store) step(g *group, r *refresh, now time.Time) {
-	if !r.active() || s.groups[g.name] != g {
+	if !r.stoppable() || s.groups[g.name] != g {
 		return
 	}
-	r.status = "InProgress"
-	for len(r.todo) > 0 {
-		m := g.member(r.todo[0])
-		if m == nil || m.terminating {
-			r.todo = r.todo[1:]
-			continue
-		}
-		src := g.spec.Newest().Source
-		if r.desired != nil {
-			src = *r.desired
-		}
-		n := g.live()
-		why := "At " + stamp(now) + " an instance was launched in response to an instance refresh.  "
-		if _, err := s.launchFrom(g, now, src, why); err != nil {
+	r.status = statusInProgress
+	src := g.spec.Newest().Source
+	if r.desired != nil {
+		src = *r.desired
+	}
+	m := g.next(&r.todo)
+	if m != nil {
+		made, err := s.replace(g, m, src, now, "an instance refresh")
+		if err != nil {
 			r.status, r.end = "Failed", now
 			r.reason = "Instance refresh failed: " + err.Error()
 			return
 		}
-		s.terminate(g, m, now, shrinkCause("At "+stamp(now)+" an instance was taken out of service in response to an instance "+
-			"refresh.  ", now, n+1, n, m.id))
-		r.todo = r.todo[1:]
+		r.made = append(r.made, made.id)
 		s.place.After(now, r.warmup, func(at time.Time) { s.step(g, r, at) })
 		return
 	}
@@ -156,21 +173,107 @@ func (s *Store) step(g *group, r *refresh, now time.Time) {
 	}
 }
 
+// next takes the first of the instances that is still a member.
+func (g *group) next(ids *[]string) *member {
+	for len(*ids) > 0 {
+		m := g.member((*ids)[0])
+		*ids = (*ids)[1:]
+		if m != nil && !m.terminating {
+			return m
+		}
+	}
+	return nil
+}
+
+// replace launches an instance and takes another out for it.
+func (s *Store) replace(g *group, m *member, src Source, now time.Time, because string) (*member, error) {
+	n := g.live()
+	made, err := s.launchFrom(g, now, src, "At "+stamp(now)+" an instance was launched in response to "+because+".  ")
+	if err != nil {
+		return nil, err
+	}
+	s.terminate(g, m, now, shrinkCause("At "+stamp(now)+" an instance was taken out of service in response to "+because+".  ",
+		now, n+1, n, m.id))
+	return made, nil
+}
+
+// cancelRefresh stops a refresh; what it has replaced stays. It has ended once what is under way has settled.
 func cancelRefresh(c *core.Call) error {
-	g, err := groupFor(c)
+	g, r, err := stoppable(c)
 	if err != nil {
 		return err
 	}
+	r.status = statusCancelling
+	c.Place.After(c.Now, c.World.Settle(), func(at time.Time) {
+		r.status, r.end, r.reason = "Cancelled", at, "Cancelled due to user request."
+	})
+	c.Out.Str("InstanceRefreshId", r.id)
+	c.Mutated(g.name)
+	return nil
+}
+
+// stoppable is the refresh of the group that the request names, as long as it goes forward.
+func stoppable(c *core.Call) (*group, *refresh, error) {
+	g, err := groupFor(c)
+	if err != nil {
+		return nil, nil, err
+	}
 	for _, r := range g.refreshes {
-		if r.active() {
-			r.status, r.end, r.reason = "Cancelled", c.Now, "Cancelled due to user request."
-			c.Out.Str("InstanceRefreshId", r.id)
-			c.Mutated(g.name)
-			return nil
+		if r.stoppable() {
+			return g, r, nil
 		}
 	}
-	return wire.Errorf("ActiveInstanceRefreshNotFound", "No in progress or pending Instance Refresh found for Auto Scaling "+
-		"group %s", g.name)
+	return nil, nil, wire.Errorf("ActiveInstanceRefreshNotFound", "No in progress or pending Instance Refresh found for Auto "+
+		"Scaling group %s", g.name)
+}
+
+// rollbackRefresh replaces what a refresh has launched by instances of the group's own configuration, which a refresh with
+// a desired configuration changes only at its end.
+// https://docs.aws.amazon.com/autoscaling/ec2/userguide/instance-refresh-rollback.html
+func rollbackRefresh(c *core.Call) error {
+	g, r, err := stoppable(c)
+	if err != nil {
+		return err
+	}
+	own := g.spec.Newest().Source
+	irreversible := func(why string) error {
+		return wire.Errorf("IrreversibleInstanceRefresh", "The instance refresh cannot be rolled back: %s", why)
+	}
+	switch {
+	case r.desired == nil:
+		return irreversible("no desired configuration was specified.")
+	case own.moves():
+		return irreversible("the Auto Scaling group uses the launch template's $Latest or $Default version.")
+	}
+	r.rollback = &rollback{start: c.Now, percent: r.percent(), toUpdate: len(r.todo), todo: r.made}
+	r.status = statusRollback
+	s := StoreOf(c.Place)
+	s.place.After(c.Now, c.World.Settle(), func(at time.Time) { s.stepBack(g, r, at) })
+	c.Out.Str("InstanceRefreshId", r.id)
+	c.Mutated(g.name)
+	return nil
+}
+
+// moves tells whether the source names a template's version that changes by itself.
+func (src Source) moves() bool {
+	moving := func(t *TemplateRef) bool { return t != nil && strings.HasPrefix(t.Version, "$") }
+	return moving(src.Template) || src.Mixed != nil && moving(&src.Mixed.Template)
+}
+
+// stepBack replaces the next instance of the refresh, and comes again when the new one has warmed up.
+func (s *Store) stepBack(g *group, r *refresh, now time.Time) {
+	if r.status != statusRollback || s.groups[g.name] != g {
+		return
+	}
+	if m := g.next(&r.rollback.todo); m != nil {
+		if _, err := s.replace(g, m, g.spec.Newest().Source, now, "the rollback of an instance refresh"); err != nil {
+			r.status, r.end, r.reason = "RollbackFailed", now, "Rollback failed: "+err.Error()
+			return
+		}
+		s.place.After(now, r.warmup, func(at time.Time) { s.stepBack(g, r, at) })
+		return
+	}
+	r.status, r.end = "RollbackSuccessful", now
 }
 
 // describeRefreshes lists the refreshes of a group, newest first.
@@ -222,6 +325,14 @@ func writeRefresh(w *wire.Writer, g *group, r *refresh) {
 	})
 	if r.desired != nil {
 		w.Struct("DesiredConfiguration", func() { writeSource(w, *r.desired) })
+	}
+	if back := r.rollback; back != nil {
+		w.Struct("RollbackDetails", func() {
+			w.Str("RollbackReason", "Manual rollback.")
+			w.Time("RollbackStartTime", back.start)
+			w.Int("PercentageCompleteOnRollback", int64(back.percent))
+			w.Int("InstancesToUpdateOnRollback", int64(back.toUpdate))
+		})
 	}
 	w.Str("Strategy", "Rolling")
 }

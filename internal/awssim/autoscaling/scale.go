@@ -144,6 +144,7 @@ func (s *Store) launchSpec(g *group, spec Spec, src Source) (ec2.LaunchSpec, lau
 			return ask, from, wire.Errorf("ValidationError", "Launch configuration name not found - %s", src.Config)
 		}
 		ask.ImageID, ask.InstanceType, ask.Options, ask.ProfileARN = c.ImageID, c.InstanceType, c.Options, c.Profile
+		ask.KeyName = c.KeyName
 		from.config = c.Name
 		return ask, from, nil
 	case src.Mixed != nil:

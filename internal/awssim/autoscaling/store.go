@@ -64,7 +64,8 @@ type Spec struct {
 	TerminationPolicies []string
 	TargetGroups        []string
 	LoadBalancers       []string
-	Protected           bool // NewInstancesProtectedFromScaleIn
+	Protected           bool   // NewInstancesProtectedFromScaleIn
+	Operator            string // principal of the service that alone may change it; empty for none
 }
 
 // clone copies what edits replace in place.
@@ -114,8 +115,14 @@ type Config struct {
 	EBSOptimized bool
 	Monitoring   *bool
 	PublicIP     *bool
-	Created      time.Time
-	arn          string
+	Kernel       string
+	RAMDisk      string
+	BlockDevices []BlockDevice
+	// ClassicLinkVPC and ClassicLinkGroups are of the time of EC2-Classic: described where they are still there.
+	ClassicLinkVPC    string
+	ClassicLinkGroups []string
+	Created           time.Time
+	arn               string
 }
 
 // Store is Auto Scaling in one place.

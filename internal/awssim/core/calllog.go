@@ -1,6 +1,7 @@
 package core
 
 import (
+	"cmp"
 	"sync"
 	"time"
 
@@ -95,7 +96,7 @@ func (w *World) record(c *Call, status int, code, dropped string) {
 		r.Principal = c.Principal.ARN
 	}
 	r.DryRun, _, _ = c.In.Bool("DryRun")
-	r.Token = c.In.Str("ClientToken")
+	r.Token = cmp.Or(c.In.Str("ClientToken"), c.In.Str("clientToken"), c.In.Str("clientRequestToken"))
 	if flat := c.In.Flat(); c.spec.Mutating || len(flat) <= maxDescribeParams {
 		r.Params = flat
 	}

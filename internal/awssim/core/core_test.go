@@ -157,6 +157,94 @@ func TestUnknownOperationAndControls(t *testing.T) {
 	}
 }
 
+// shelf is a tiny REST service.
+func shelf() *core.Service {
+	return &core.Service{
+		Name: "shelf", Protocols: []wire.Protocol{wire.RESTJSON}, ThrottleCode: "SlowDownException",
+		Actions: map[string]core.Action{
+			"GetBook": {Route: "GET /books/{isbn}?part[]", Params: []string{"isbn", "part"}, Handle: func(c *core.Call) error {
+				if c.In.Str("isbn") == "0" {
+					return &wire.Error{Code: "NoBookException", Message: "no such book", Status: http.StatusNotFound}
+				}
+				c.Out.Str("isbn", c.In.Str("isbn"))
+				c.Out.Strings("parts", c.In.Strings("part"))
+				return nil
+			}},
+			"PutBook": {Mutating: true, Route: "PUT /books/{isbn}", Params: []string{"isbn", "title", "clientToken"},
+				Handle: func(c *core.Call) error { c.Mutated(c.In.Str("isbn")); return nil }},
+		},
+	}
+}
+
+func TestRESTServices(t *testing.T) {
+	w := core.New(core.Options{Clock: clock.NewManual(start)}, counter(), shelf())
+	if err := w.AddAccount(core.Account{ID: "111111111111"}); err != nil {
+		t.Fatal(err)
+	}
+	ask := func(method, uri, body string) string {
+		t.Helper()
+		r, err := http.NewRequestWithContext(t.Context(), method, core.BaseURL+uri, strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Authorization", "AWS4-HMAC-SHA256 Credential=111111111111"+
+			"/20260101/eu-west-1/shelf/aws4_request, SignedHeaders=host, Signature=0")
+		resp, err := w.Client().Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out, err := io.ReadAll(resp.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return fmt.Sprintf("%d %s %s", resp.StatusCode, resp.Header.Get("X-Amzn-Errortype"), out)
+	}
+	for _, tc := range []struct{ method, uri, body, want string }{
+		{"GET", "/books/a%2F%2Fb?part=2&part=1", "", `200  {"isbn":"a//b","parts":["2","1"]}`},
+		{"GET", "/books/0", "", `404 NoBookException {"message":"no such book"}`},
+		{"PUT", "/books/7", `{"title":"x","clientToken":"t-1"}`, `200  {}`},
+		{"PUT", "/books/7", `{"author":"x"}`, `400 UnknownParameter {"message":"The parameter author is not recognized"}`},
+		{"DELETE", "/books/7", ``,
+			`404 UnknownOperationException {"message":"No operation is found at DELETE /books/7."}`},
+	} {
+		if got := ask(tc.method, tc.uri, tc.body); got != tc.want {
+			t.Errorf("%s %s: %s", tc.method, tc.uri, got)
+		}
+	}
+	if calls := w.Calls(); calls[2].Token != "t-1" || calls[2].Action != "PutBook" || !calls[2].Mutated {
+		t.Errorf("call log: %+v", calls[2])
+	}
+	if _, err := w.AddFault(core.Fault{Action: "GetBook", Throttle: true}); err != nil {
+		t.Fatal(err)
+	}
+	if got := ask("GET", "/books/1", ""); got != `429 SlowDownException {"message":"Rate exceeded"}` {
+		t.Error(got)
+	}
+}
+
+func TestServiceRoutesAreChecked(t *testing.T) {
+	do := func(*core.Call) error { return nil }
+	for want, s := range map[string]*core.Service{
+		"a route belongs to every action": {Name: "a", Protocols: []wire.Protocol{wire.RESTJSON},
+			Actions: map[string]core.Action{"X": {Handle: do}}},
+		"and to no other": {Name: "a", Protocols: []wire.Protocol{wire.JSON11},
+			Actions: map[string]core.Action{"X": {Route: "GET /x", Handle: do}}},
+		"want a method and a path": {Name: "a", Protocols: []wire.Protocol{wire.RESTJSON},
+			Actions: map[string]core.Action{"X": {Route: "/x", Handle: do}}},
+		"X and Y have the same route": {Name: "a", Protocols: []wire.Protocol{wire.RESTJSON},
+			Actions: map[string]core.Action{"X": {Route: "GET /x", Handle: do}, "Y": {Route: "GET /x?a", Handle: do}}},
+	} {
+		func() {
+			defer func() {
+				if got := fmt.Sprint(recover()); !strings.Contains(got, want) {
+					t.Errorf("want %q, got %q", want, got)
+				}
+			}()
+			core.New(core.Options{}, s)
+		}()
+	}
+}
+
 func TestServeEndsWithItsContext(t *testing.T) {
 	w, _ := newWorld(t, core.Options{})
 	l, err := net.Listen("tcp", "127.0.0.1:0")

@@ -134,9 +134,14 @@ func denied(c *Call, action, resource, why string) error {
 		}
 	case wire.JSON11:
 		return &wire.Error{Code: "AccessDeniedException", Message: message}
-	case wire.JSON10, wire.CBOR: // of services that were Query before
+	case wire.RESTJSON:
+		return &wire.Error{Code: "AccessDeniedException", Message: message, Status: http.StatusForbidden}
+	case wire.JSON10, wire.CBOR:
+		if !c.Service.offers(wire.Query) {
+			return &wire.Error{Code: "AccessDeniedException", Message: message}
+		}
 		return &wire.Error{Code: "AccessDenied", Shape: "AccessDeniedException", Message: message,
-			Status: http.StatusForbidden}
+			Status: http.StatusForbidden} // it was Query before
 	default:
 		return &wire.Error{Code: "AccessDenied", Message: message, Status: http.StatusForbidden}
 	}

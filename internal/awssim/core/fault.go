@@ -137,7 +137,7 @@ func (f *Fault) delay() time.Duration { return time.Duration(f.DelayMS) * time.M
 func (f *Fault) refusal(c *Call) error {
 	switch {
 	case f.Throttle:
-		return throttled(c.Out.Protocol())
+		return throttled(c)
 	case f.Deny:
 		return denied(c, c.iamAction(), "", "with an explicit deny in an identity-based policy")
 	case f.Code != "" || f.Status != 0:

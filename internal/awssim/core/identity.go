@@ -263,6 +263,8 @@ func badKey(p wire.Protocol) error {
 		return authFailure()
 	case wire.Query:
 		return &wire.Error{Code: "InvalidClientTokenId", Message: invalid, Status: http.StatusForbidden}
+	case wire.RESTJSON:
+		return &wire.Error{Code: "UnrecognizedClientException", Message: invalid, Status: http.StatusForbidden}
 	default:
 		return &wire.Error{Code: "UnrecognizedClientException", Message: invalid, Status: http.StatusBadRequest}
 	}
@@ -275,6 +277,8 @@ func expired(p wire.Protocol) error {
 		return &wire.Error{Code: "RequestExpired", Message: "Request has expired.", Status: http.StatusBadRequest}
 	case wire.Query:
 		return &wire.Error{Code: "ExpiredToken", Message: message, Status: http.StatusForbidden}
+	case wire.RESTJSON:
+		return &wire.Error{Code: "ExpiredTokenException", Message: message, Status: http.StatusForbidden}
 	default:
 		return &wire.Error{Code: "ExpiredTokenException", Message: message, Status: http.StatusBadRequest}
 	}
@@ -302,6 +306,16 @@ func unauthenticated(p wire.Protocol, cause error) error {
 		return &wire.Error{
 			Code: "IncompleteSignature", Status: http.StatusForbidden,
 			Message: "Authorization header requires 'Credential', 'Signature' and 'SignedHeaders' parameters.",
+		}
+	case p == wire.RESTJSON && missing:
+		return &wire.Error{
+			Code: "MissingAuthenticationTokenException", Message: "Missing Authentication Token",
+			Status: http.StatusForbidden,
+		}
+	case p == wire.RESTJSON:
+		return &wire.Error{
+			Code: "IncompleteSignatureException", Message: "Authorization header is incomplete.",
+			Status: http.StatusForbidden,
 		}
 	case missing:
 		return &wire.Error{Code: "MissingAuthenticationTokenException", Message: "Missing Authentication Token"}

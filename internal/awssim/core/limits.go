@@ -1,6 +1,7 @@
 package core
 
 import (
+	"cmp"
 	"net/http"
 	"sync"
 	"time"
@@ -57,21 +58,28 @@ func (w *World) throttle(c *Call) error {
 	if w.buckets.take(key, size, c.Now) {
 		return nil
 	}
-	return throttled(c.Out.Protocol())
+	return throttled(c)
 }
 
-// throttled is the refusal in each protocol's words.
-func throttled(p wire.Protocol) error {
-	switch p {
+// throttled is the refusal in the service's own words.
+func throttled(c *Call) error {
+	switch c.Out.Protocol() {
 	case wire.EC2Query:
 		return &wire.Error{Code: "RequestLimitExceeded", Message: "Request limit exceeded.",
 			Status: http.StatusServiceUnavailable}
 	case wire.Query:
 		return &wire.Error{Code: "Throttling", Message: "Rate exceeded", Status: http.StatusBadRequest}
 	case wire.CBOR:
-		return &wire.Error{Code: "Throttling", Shape: "ThrottlingException", Message: "Rate exceeded",
-			Status: http.StatusBadRequest}
+		e := &wire.Error{Code: "ThrottlingException", Message: "Rate exceeded", Status: http.StatusBadRequest}
+		if c.Service.offers(wire.Query) { // it was Query before, and its clients know the old word
+			e.Code, e.Shape = "Throttling", "ThrottlingException"
+		}
+		return e
+	case wire.RESTJSON:
+		return &wire.Error{Code: cmp.Or(c.Service.ThrottleCode, "ThrottlingException"), Message: "Rate exceeded",
+			Status: http.StatusTooManyRequests}
 	default:
-		return &wire.Error{Code: "ThrottlingException", Message: "Rate exceeded", Status: http.StatusBadRequest}
+		return &wire.Error{Code: cmp.Or(c.Service.ThrottleCode, "ThrottlingException"), Message: "Rate exceeded",
+			Status: http.StatusBadRequest}
 	}
 }

@@ -21,6 +21,8 @@ type Seed struct {
 	// ManagedPolicies are customer managed policies by name, which roles may attach.
 	ManagedPolicies map[string]json.RawMessage `json:"managed_policies,omitempty"`
 	Accounts        []AccountSeed              `json:"accounts"`
+	// NotOffered are the regions in which a service is not offered, by service.
+	NotOffered map[string][]fleet.Region `json:"not_offered,omitempty"`
 	// Services are world-wide sections by service: {"organizations": {"policies": […]}}.
 	Services map[string]json.RawMessage `json:"services,omitempty"`
 }
@@ -78,6 +80,9 @@ func (w *World) LoadSeed(s *Seed) error {
 		}
 	}
 	if err := w.checkOrganization(); err != nil {
+		return err
+	}
+	if err := w.loadOffers(s); err != nil {
 		return err
 	}
 	for _, name := range slices.Sorted(maps.Keys(s.Services)) {

@@ -36,7 +36,6 @@ func (w *World) Handler() http.Handler {
 
 func (w *World) routes() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("/", w.serveAWS)
 	mux.HandleFunc("GET /_sim/calls", w.serveCalls)
 	mux.HandleFunc("GET /_sim/clock", w.serveClock)
 	mux.HandleFunc("GET /_sim/operations", w.serveOperations)
@@ -48,7 +47,13 @@ func (w *World) routes() http.Handler {
 			mux.HandleFunc(pattern, func(rw http.ResponseWriter, r *http.Request) { control(w, rw, r) })
 		}
 	}
-	return mux
+	return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		if strings.HasPrefix(r.URL.Path, "/_sim/") {
+			mux.ServeHTTP(rw, r)
+			return
+		}
+		w.serveAWS(rw, r) // not by way of the mux, which redirects paths that it does not find clean
+	})
 }
 
 // Serve answers on a listener until the context ends.
@@ -117,7 +122,7 @@ func (w *World) accept(r *http.Request) (*Call, error) {
 	if s := w.signing[at.service]; s != nil {
 		c.Service = s
 	}
-	req, err := wire.Parse(r, slices.Contains(c.Service.Protocols, wire.EC2Query))
+	req, err := wire.Parse(r, wire.Dialect{EC2: c.Service.offers(wire.EC2Query), Routes: c.Service.routes})
 	c.Out = wire.NewWriter(req.Protocol)
 	c.Action, c.In, c.region = req.Action, req.Params, at.region
 	if err != nil {
@@ -132,11 +137,14 @@ func (w *World) accept(r *http.Request) (*Call, error) {
 	if s := w.targets[req.Target]; req.Target != "" && s != nil {
 		c.Service = s
 	}
-	if c.Service == nowhere || !slices.Contains(c.Service.Protocols, req.Protocol) {
+	if c.Service == nowhere || !c.Service.offers(req.Protocol) {
 		return c, &wire.Error{
 			Code: "UnknownService", Status: http.StatusNotFound,
 			Message: fmt.Sprintf("the simulator does not offer %q by %s", at.service, req.Protocol),
 		}
+	}
+	if !w.Offered(c.Service.Name, at.region) {
+		return c, notOffered(c.Service.Name, at.region)
 	}
 	if c.Principal, err = w.principal(req.Protocol, at.key, r.Header.Get("X-Amz-Security-Token")+
 		r.URL.Query().Get("X-Amz-Security-Token")); err != nil {
@@ -161,7 +169,7 @@ func (w *World) locate(c *Call, req wire.Request) error {
 	if c.spec, ok = c.Service.Actions[c.Action]; !ok {
 		return unknownAction(req)
 	}
-	return c.checkParams(req.Protocol)
+	return c.checkParams()
 }
 
 func unknownAction(req wire.Request) error {
@@ -173,8 +181,8 @@ func unknownAction(req wire.Request) error {
 	}
 }
 
-func (c *Call) checkParams(p wire.Protocol) error {
-	if c.spec.Params == nil || p != wire.EC2Query && p != wire.Query {
+func (c *Call) checkParams() error {
+	if c.spec.Params == nil {
 		return nil
 	}
 	for _, name := range c.In.Names() {
@@ -332,7 +340,9 @@ func writeJSON(rw http.ResponseWriter, v any) {
 
 // Client is an HTTP client that reaches the world without a network: real requests and responses, no sockets. The host
 // of the URL does not matter.
-func (w *World) Client() *http.Client { return &http.Client{Transport: transport{w.routes()}} }
+func (w *World) Client() *http.Client {
+	return &http.Client{Transport: resolver{w, transport{w.routes()}}}
+}
 
 // BaseURL is an endpoint for clients that use Client.
 const BaseURL = "http://aws.sim"

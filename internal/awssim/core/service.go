@@ -3,7 +3,9 @@ package core
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/imdsctl/imdsctl/internal/awssim/wire"
@@ -15,7 +17,8 @@ type Service struct {
 	Name string
 	// Signing are the names in the credential scope; Name when empty. CloudWatch signs as "monitoring".
 	Signing []string
-	// Protocols are those it answers. A Query service names EC2Query or Query.
+	// Protocols are those it answers. A Query service names EC2Query or Query; the actions of a RESTJSON service have
+	// routes.
 	Protocols []wire.Protocol
 	// Targets are the prefix of X-Amz-Target and the service of CBOR paths ("AWSOrganizationsV20161128").
 	Targets []string
@@ -34,16 +37,25 @@ type Service struct {
 	SeedDone func(p *Place) error
 	// Controls are routes of the simulator's own, beside those of the core: "GET /_sim/health".
 	Controls map[string]func(w *World, rw http.ResponseWriter, r *http.Request)
+	// ThrottleCode is what it calls a refusal for too many calls, where that is not its protocol's own word.
+	ThrottleCode string
+
+	routes wire.Routes
 }
+
+// offers tells whether the service answers a protocol.
+func (s *Service) offers(p wire.Protocol) bool { return slices.Contains(s.Protocols, p) }
 
 // Action is one operation of a service.
 type Action struct {
+	// Route is where a REST service has the action: "POST /clusters/{name}/updates?include[]" (see wire.ParseRoute).
+	Route string
 	// IAM is the name policies know, "<service>:<action>" when empty; "-" needs no permission (GetCallerIdentity).
 	IAM string
 	// Mutating actions get the place for themselves.
 	Mutating bool
-	// Params are the top-level parameters understood. In the Query protocols any other one is refused, so that a
-	// parameter is never silently without effect; nil checks nothing. DryRun is allowed where DryRun is set.
+	// Params are the top-level parameters understood, labels of the path among them. Any other one is refused, so that
+	// a parameter is never silently without effect; nil checks nothing. DryRun is allowed where DryRun is set.
 	Params []string
 	// DryRun tells that the action knows the parameter DryRun; Handle must call Call.DryRun at the point of no return.
 	DryRun bool
@@ -98,6 +110,9 @@ func (w *World) register(s *Service) error {
 			return fmt.Errorf("%s:%s has no handler", s.Name, name)
 		}
 	}
+	if err := s.route(); err != nil {
+		return fmt.Errorf("service %s: %w", s.Name, err)
+	}
 	w.services[s.Name] = s
 	signing := s.Signing
 	if len(signing) == 0 {
@@ -110,6 +125,29 @@ func (w *World) register(s *Service) error {
 		w.targets[t] = s
 	}
 	return nil
+}
+
+// route reads the routes of a REST service; every action of one has a route, and of no other.
+func (s *Service) route() error {
+	rest := s.offers(wire.RESTJSON)
+	var routes []wire.Route
+	for _, name := range slices.Sorted(maps.Keys(s.Actions)) {
+		a := s.Actions[name]
+		if rest != (a.Route != "") {
+			return fmt.Errorf("action %s: a route belongs to every action of a REST service, and to no other", name)
+		}
+		if !rest {
+			continue
+		}
+		r, err := wire.ParseRoute(name, a.Route)
+		if err != nil {
+			return fmt.Errorf("action %s: %w", name, err)
+		}
+		routes = append(routes, r)
+	}
+	var err error
+	s.routes, err = wire.NewRoutes(routes...)
+	return err
 }
 
 // level is the state of one token bucket.

@@ -65,6 +65,7 @@ type World struct {
 	calls    callLog
 	buckets  buckets
 	faults   faults
+	offers   offers
 
 	mu           sync.RWMutex
 	organization Organization
@@ -93,13 +94,17 @@ type Account struct {
 
 // Organization is the shape of the organization; which account is where, is in the accounts.
 type Organization struct {
-	ID                string          `json:"id,omitempty"`
+	ID string `json:"id,omitempty"`
+	// RootID is the root's id; made when empty.
+	RootID            string          `json:"root_id,omitempty"`
 	ManagementAccount fleet.AccountID `json:"management_account,omitempty"`
 	OUs               []OU            `json:"ous,omitempty"`
 }
 
 // OU is an organizational unit, named uniquely; an empty parent is the root.
 type OU struct {
+	// ID is "ou-<root>-<letters>"; made when empty.
+	ID     string `json:"id,omitempty"`
 	Name   string `json:"name"`
 	Parent string `json:"parent,omitempty"`
 }
@@ -248,8 +253,8 @@ func (w *World) SetOrganization(o Organization) {
 }
 
 // SetGuardrails says which service control policies bind an account: one list for each level from the root down, and
-// each level must allow a call. They bind all principals of the account. The function must not take the world's or a
-// place's lock.
+// each level must allow a call. They bind all principals of the account. The function is called with the caller's place
+// locked and must not lock a place.
 func (w *World) SetGuardrails(f func(fleet.AccountID) [][]*authz.Policy) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -1,6 +1,7 @@
 package ec2
 
 import (
+	"sync"
 	"time"
 
 	"github.com/imdsctl/imdsctl/internal/awssim/core"
@@ -22,11 +23,60 @@ type Defaults struct {
 	Message   string // of the declarative policy
 }
 
-// Defaults are those in force.
-func (s *Store) Defaults() Defaults { return s.defaults.Newest() }
+// Defaults are those in force: what the organization declares, else what the account has chosen.
+func (s *Store) Defaults() Defaults {
+	if d := s.declared.of(s.place.Account, (*core.Versioned[*Defaults]).Newest); d != nil {
+		return *d
+	}
+	return s.defaults.Newest()
+}
 
-// SetDefaults replaces the defaults, for declarative policies and seeds.
+// seenDefaults are Defaults as a describe call sees them.
+func (s *Store) seenDefaults(now time.Time) Defaults {
+	seen := func(v *core.Versioned[*Defaults]) *Defaults { return v.Seen(now) }
+	if d := s.declared.of(s.place.Account, seen); d != nil {
+		return *d
+	}
+	return s.defaults.Seen(now)
+}
+
+// SetDefaults replaces what the account has chosen.
 func (s *Store) SetDefaults(now time.Time, d Defaults) { s.defaults.Set(now, s.delay(), d) }
+
+// SetDeclared replaces what the organization's declarative policies give an account, in all its regions, and takes it out of
+// the account's hands. Nil ends that, and what the account had chosen before is in force again. It shows after the delay.
+func SetDeclared(w *core.World, now time.Time, delay time.Duration, account fleet.AccountID, d *Defaults) {
+	all := declarationsOf(w)
+	all.mu.Lock()
+	defer all.mu.Unlock()
+	v := all.byAccount[account]
+	if v == nil {
+		v = &core.Versioned[*Defaults]{}
+		all.byAccount[account] = v
+	}
+	v.Set(now, delay, d)
+}
+
+// declarations are the defaults that an organization declares, by account. They are of the whole world.
+type declarations struct {
+	mu        sync.RWMutex
+	byAccount map[fleet.AccountID]*core.Versioned[*Defaults]
+}
+
+func declarationsOf(w *core.World) *declarations {
+	return w.Store("ec2/declared", func() any {
+		return &declarations{byAccount: map[fleet.AccountID]*core.Versioned[*Defaults]{}}
+	}).(*declarations)
+}
+
+func (d *declarations) of(account fleet.AccountID, read func(*core.Versioned[*Defaults]) *Defaults) *Defaults {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	if v := d.byAccount[account]; v != nil {
+		return read(v)
+	}
+	return nil
+}
 
 func defaultsActions() map[string]core.Action {
 	get := describe(getDefaults)
@@ -55,7 +105,7 @@ func getDefaults(c *core.Call) error {
 		return err
 	}
 	s := storeOf(c)
-	d := s.defaults.Seen(c.Now)
+	d := s.seenDefaults(c.Now)
 	c.Out.Struct("accountLevel", func() {
 		w := c.Out
 		w.Opt("httpTokens", d.Options.Tokens)
@@ -74,7 +124,7 @@ func getDefaults(c *core.Call) error {
 // modifyDefaults keeps what is not sent; "no-preference" (-1 for the hop limit) unsets.
 func modifyDefaults(c *core.Call) error {
 	s := storeOf(c)
-	d := s.defaults.Newest()
+	d := s.Defaults()
 	for _, f := range []struct {
 		name    string
 		into    *string

@@ -8,7 +8,6 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/imdsctl/imdsctl/internal/awssim/authz"
 	"github.com/imdsctl/imdsctl/internal/awssim/core"
 	"github.com/imdsctl/imdsctl/internal/awssim/wire"
 )
@@ -72,7 +71,7 @@ type filter[T any] struct {
 
 func (f filter[T]) holds(v T) bool {
 	return f.match(v, func(value string) bool {
-		return slices.ContainsFunc(f.values, func(pattern string) bool { return authz.Like(pattern, value) })
+		return slices.ContainsFunc(f.values, func(pattern string) bool { return like(pattern, value) })
 	})
 }
 

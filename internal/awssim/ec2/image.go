@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"regexp"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/imdsctl/imdsctl/internal/awssim/core"
@@ -23,6 +24,8 @@ type ImageState struct {
 	ImdsV2                                             bool // ImdsSupport v2.0; it cannot be unset
 	Public                                             bool
 	Created                                            time.Time
+	Deprecated                                         time.Time // from when on; zero: never
+	Platform, State                                    string
 	Tags                                               []Tag
 }
 
@@ -82,7 +85,7 @@ func imageFilters() map[string]func(imageView, func(string) bool) bool {
 		"owner-id":     by(func(v imageView) string { return v.Owner }),
 		"owner-alias":  by(func(v imageView) string { return v.OwnerAlias }),
 		"architecture": by(func(v imageView) string { return v.Architecture }),
-		"state":        by(func(imageView) string { return "available" }),
+		"state":        by(func(v imageView) string { return v.State }),
 		"image-type":   by(func(imageView) string { return "machine" }),
 		"is-public": by(func(v imageView) string {
 			if v.Public {
@@ -108,6 +111,14 @@ func describeImages(c *core.Call) error {
 	if err != nil {
 		return err
 	}
+	deprecated, _, err := c.In.Bool("IncludeDeprecated")
+	if err != nil {
+		return err
+	}
+	disabled, _, err := c.In.Bool("IncludeDisabled")
+	if err != nil {
+		return err
+	}
 	matches, err := filters(c, imageFilters(), func(v imageView) []Tag { return v.Tags })
 	if err != nil {
 		return err
@@ -130,6 +141,10 @@ func describeImages(c *core.Call) error {
 		i := s.images[id]
 		st := i.state.Seen(c.Now)
 		if st == nil || uint64(i.serial) <= p.after || len(ids) > 0 && !slices.Contains(ids, id) || !owned(c, st, owners) {
+			continue
+		}
+		// Deprecated images are shown to their owner, and disabled ones to nobody, unless they are asked for.
+		if !deprecated && st.deprecated(c.Now) && st.Owner != string(c.Place.Account) || !disabled && st.State == "disabled" {
 			continue
 		}
 		if v := (imageView{i, st}); matches(v) {
@@ -158,7 +173,7 @@ func owned(c *core.Call, st *ImageState, owners []string) bool {
 func writeImage(w *wire.Writer, v imageView) {
 	w.Str("imageId", v.id)
 	w.Str("imageLocation", v.Owner+"/"+v.Name)
-	w.Str("imageState", "available")
+	w.Str("imageState", v.State)
 	w.Str("imageOwnerId", v.Owner)
 	w.Opt("imageOwnerAlias", v.OwnerAlias)
 	w.Bool("isPublic", v.Public)
@@ -172,10 +187,22 @@ func writeImage(w *wire.Writer, v imageView) {
 	w.Str("virtualizationType", "hvm")
 	w.Str("hypervisor", "xen")
 	w.Bool("enaSupport", true)
+	w.Str("platformDetails", v.Platform)
+	if strings.HasPrefix(v.Platform, "Windows") {
+		w.Str("platform", "Windows") // so in the model
+	}
+	if !v.Deprecated.IsZero() {
+		w.Str("deprecationTime", v.Deprecated.UTC().Format(iso8601))
+	}
 	if v.ImdsV2 {
 		w.Str("imdsSupport", "v2.0")
 	}
 	writeTags(w, v.Tags)
+}
+
+// deprecated tells whether the image is deprecated at an instant.
+func (st *ImageState) deprecated(now time.Time) bool {
+	return !st.Deprecated.IsZero() && !now.Before(st.Deprecated)
 }
 
 // modifyImage sets ImdsSupport, which AWS offers no way to take back, or the description.
@@ -244,6 +271,7 @@ func registerImage(c *core.Call) error {
 	s.addImage(c.Now, s.delay(), id, &ImageState{
 		Name: name, Description: c.In.Str("Description"), Owner: string(c.Place.Account), Created: c.Now,
 		Architecture: cmp.Or(c.In.Str("Architecture"), "x86_64"), ImdsV2: support == "v2.0", Tags: tagsOf(tags),
+		State: "available", Platform: "Linux/UNIX",
 	})
 	c.Mutated(id)
 	c.Out.Str("imageId", id)

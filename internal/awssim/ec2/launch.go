@@ -69,8 +69,9 @@ func (s *Store) resolve(spec LaunchSpec) (resolved, error) {
 	}
 	r.InstanceType = cmp.Or(r.InstanceType, "m1.small") // EC2's documented default
 	r.AZ = cmp.Or(r.AZ, string(s.place.Region)+"a")
-	r.Options = Resolve(r.Options, s.defaults.Newest().Options, image.Newest().ImdsV2)
-	if s.defaults.Newest().Enforced == fleet.Enabled && r.Options.Tokens == fleet.TokensOptional {
+	defaults := s.Defaults()
+	r.Options = Resolve(r.Options, defaults.Options, image.Newest().ImdsV2)
+	if defaults.Enforced == fleet.Enabled && r.Options.Tokens == fleet.TokensOptional {
 		return r, enforced("You can't launch instances with IMDSv1")
 	}
 	r.tags = tagsOf(r.Tags)

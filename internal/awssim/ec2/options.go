@@ -108,7 +108,7 @@ func (s *Store) mayModify(i *Instance, patch fleet.Options) error {
 		return wire.Errorf("InvalidParameterCombination",
 			"HttpTokens, HttpPutResponseHopLimit, HttpProtocolIpv6 and InstanceMetadataTags can be set only "+
 				"when HttpEndpoint is 'enabled'.")
-	case patch.Tokens == fleet.TokensOptional && s.defaults.Newest().Enforced == fleet.Enabled:
+	case patch.Tokens == fleet.TokensOptional && s.Defaults().Enforced == fleet.Enabled:
 		return enforced("You can't change the instance to IMDSv1 (HttpTokens set to 'optional')")
 	}
 	return refuseManaged(i.id, st.Operator)

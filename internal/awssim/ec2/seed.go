@@ -18,6 +18,9 @@ type Seed struct {
 	Images    []ImageSeed    `json:"images,omitempty"`
 	Templates []TemplateSeed `json:"templates,omitempty"`
 	Instances []InstanceSeed `json:"instances,omitempty"`
+	// Fleets are EC2 Fleets; SpotFleets are Spot Fleet requests.
+	Fleets     []FleetSeed `json:"fleets,omitempty"`
+	SpotFleets []FleetSeed `json:"spot_fleets,omitempty"`
 }
 
 // DefaultsSeed are the account's metadata defaults; a field left out has no preference.
@@ -42,6 +45,9 @@ type ImageSeed struct {
 	ImdsV2       bool              `json:"imds_v2,omitempty"`
 	Public       bool              `json:"public,omitempty"`
 	Created      time.Time         `json:"created,omitzero"`
+	Deprecated   time.Time         `json:"deprecated,omitzero"` // from when on it is deprecated; never by default
+	Platform     string            `json:"platform,omitempty"`  // "Linux/UNIX" by default
+	State        string            `json:"state,omitempty"`     // "available" by default; "pending", "disabled", "deregistered"
 	Tags         map[string]string `json:"tags,omitempty"`
 }
 
@@ -113,7 +119,7 @@ func seedPlace(p *core.Place, section json.RawMessage, path string) error {
 			return fmt.Errorf("%s.instances[%d]: %w", path, i, err)
 		}
 	}
-	return nil
+	return s.seedFleets(now, &seed, path)
 }
 
 func (s *Store) seedDefaults(d DefaultsSeed) error {
@@ -143,13 +149,17 @@ func (s *Store) AddImage(now time.Time, seed ImageSeed) error {
 	if !imageID.MatchString(seed.ID) || s.images[seed.ID] != nil {
 		return fmt.Errorf("image id %q: want ami- and 8 or 17 hexadecimal digits, each once", seed.ID)
 	}
+	if err := oneOf("state", seed.State, "available", "pending", "disabled", "deregistered"); err != nil {
+		return fmt.Errorf("image %s: %w", seed.ID, err)
+	}
 	if seed.Created.IsZero() {
 		seed.Created = now.AddDate(-1, 0, 0)
 	}
 	s.addImage(now, 0, seed.ID, &ImageState{
 		Name: cmp.Or(seed.Name, seed.ID), Description: seed.Description, Owner: cmp.Or(seed.Owner, string(s.place.Account)),
 		OwnerAlias: seed.OwnerAlias, Architecture: cmp.Or(seed.Architecture, "x86_64"), ImdsV2: seed.ImdsV2,
-		Public: seed.Public, Created: seed.Created, Tags: tagsOf(seed.Tags),
+		Public: seed.Public, Created: seed.Created, Deprecated: seed.Deprecated, State: cmp.Or(seed.State, "available"),
+		Platform: cmp.Or(seed.Platform, "Linux/UNIX"), Tags: tagsOf(seed.Tags),
 	})
 	return nil
 }

@@ -1,5 +1,5 @@
-// Package ec2 simulates Amazon EC2: instances and their metadata options, launches, images, launch templates, account
-// defaults, tags and regions, at the wire of API version 2016-11-15.
+// Package ec2 simulates Amazon EC2: instances and their metadata options, launches, images, launch templates, fleets,
+// account defaults, tags and regions, at the wire of API version 2016-11-15.
 //
 // It owns the truth about how a launch gets its metadata options, written from the EC2 User Guide ("Order of precedence
 // for instance metadata options") and from nothing of imdsctl's own. Other services of the simulator launch and
@@ -30,7 +30,7 @@ func Service() *core.Service {
 	}
 	for _, group := range []map[string]core.Action{
 		instanceActions(), optionActions(), defaultsActions(), imageActions(), templateActions(), tagActions(),
-		regionActions(),
+		regionActions(), fleetActions(),
 	} {
 		maps.Copy(s.Actions, group)
 	}

@@ -25,6 +25,7 @@ type Store struct {
 	tmplOrder []*Template // by serial
 
 	defaults core.Versioned[Defaults]
+	declared *declarations
 	tokens   map[string]outcome
 	hosts    uint32 // private addresses given
 }
@@ -40,7 +41,7 @@ func StoreOf(p *core.Place) *Store {
 		return &Store{
 			place: p, byID: map[string]*Instance{}, images: map[string]*Image{}, templates: map[string]*Template{},
 			byName: map[string]*Template{}, tokens: map[string]outcome{},
-			defaults: core.Always(Defaults{ManagedBy: ManagedByAccount}),
+			defaults: core.Always(Defaults{ManagedBy: ManagedByAccount}), declared: declarationsOf(p.World()),
 		}
 	}).(*Store)
 }

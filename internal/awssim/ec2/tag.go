@@ -33,6 +33,10 @@ func resourceType(id string) string {
 		return "launch-template"
 	case strings.HasPrefix(id, "ami-"):
 		return "image"
+	case strings.HasPrefix(id, "fleet-"):
+		return "fleet"
+	case strings.HasPrefix(id, "sfr-"):
+		return "spot-fleet-request"
 	}
 	return "unknown"
 }
@@ -83,6 +87,11 @@ func (s *Store) tagged(id string) (tags []Tag, set func(time.Time, []Tag), ok bo
 			i.state.Set(now, s.delay(), &next)
 		}, true
 	}
+	if f := s.Fleet(id); f != nil && f.state.Newest() != nil {
+		return f.state.Newest().Tags, func(now time.Time, tags []Tag) {
+			s.updateFleet(now, f, func(st *fleetState) { st.Tags = tags })
+		}, true
+	}
 	return nil, nil, false
 }
 
@@ -126,7 +135,8 @@ func retag(c *core.Call, change func(map[string]string, wire.Value) error) error
 		if !ok {
 			code := map[string]string{
 				"instance": "InvalidInstanceID.NotFound", "launch-template": "InvalidLaunchTemplateId.NotFound",
-				"image": "InvalidAMIID.NotFound", "unknown": "InvalidID",
+				"image": "InvalidAMIID.NotFound", "fleet": "InvalidFleetId.NotFound",
+				"spot-fleet-request": "InvalidSpotFleetRequestId.NotFound", "unknown": "InvalidID",
 			}[resourceType(id)]
 			return wire.Errorf(code, "The ID '%s' does not exist", id)
 		}
@@ -200,6 +210,11 @@ func describeTags(c *core.Call) error {
 	for _, id := range s.imageIDs {
 		if st := s.images[id].state.Seen(c.Now); st != nil {
 			collect(id, st.Tags)
+		}
+	}
+	for _, f := range s.fleets().order {
+		if st := f.state.Seen(c.Now); st != nil {
+			collect(f.id, st.Tags)
 		}
 	}
 	all = all[min(p.after, uint64(len(all))):]

@@ -88,13 +88,17 @@ func dataIn(v wire.Value) (Data, error) {
 	return d, checkOptions(o)
 }
 
-func structIn(path string, fields []field, v wire.Value) (Data, error) {
+// structIn reads a structure, but for the members to be skipped.
+func structIn(path string, fields []field, v wire.Value, skip ...string) (Data, error) {
 	d := Data{}
 	byQuery := map[string]field{}
 	for _, f := range fields {
 		byQuery[f.queryName()] = f
 	}
 	for _, name := range v.Names() {
+		if slices.Contains(skip, name) {
+			continue
+		}
 		f, ok := byQuery[name]
 		if !ok {
 			return nil, wire.Errorf("UnknownParameter", "The parameter %s.%s is not recognized", path, name)
@@ -175,7 +179,7 @@ func structFromSeed(path string, fields []field, v wire.Value) (Data, error) {
 		at := slices.IndexFunc(fields, func(f field) bool { return f.name == name })
 		here := path + "." + name
 		if at < 0 {
-			return nil, fmt.Errorf("%s: not a field of launch template data", here)
+			return nil, fmt.Errorf("%s: there is no such field", here)
 		}
 		f, value := fields[at], v.Get(name)
 		switch f.kind {

@@ -1,7 +1,11 @@
-// Package organizations is the simulator's AWS Organizations, as far as reading goes: the organization, its root, units
-// and accounts, with their tags, as the world has them. Nothing in a request changes them.
+// Package organizations is the simulator's AWS Organizations: the organization, its root, units and accounts, with their
+// tags, as the world has them, and its policies. No request changes the former.
 //
-// The management account and delegated administrators may read everything; a member may only describe the organization.
+// Of the policies, service control policies and declarative policies for EC2 can be written, and have their effect: the
+// former bind every call of the accounts below, the latter are their metadata defaults in every region.
+//
+// The management account and delegated administrators may read everything; a member may only describe the organization
+// and ask for its own effective policy.
 package organizations
 
 import (
@@ -25,14 +29,27 @@ type Settings struct {
 	PolicyTypes []string `json:"policy_types,omitempty"`
 }
 
+// Seed is the section "organizations" of a seed's services.
+type Seed struct {
+	Settings
+	Policies []PolicySeed `json:"policies,omitempty"`
+}
+
+// settings are the state of the service. Its lock may be taken while a place is locked, and no place while it is held.
 type settings struct {
 	mu sync.RWMutex
 	Settings
+	policies []*policy // in the order of their creation
+	// declared is what was put into effect last, by account.
+	declared map[fleet.AccountID]*attributes
 }
 
 func settingsOf(w *core.World) *settings {
 	return w.Store("organizations", func() any {
-		return &settings{Settings: Settings{PolicyTypes: []string{"SERVICE_CONTROL_POLICY"}}}
+		return &settings{
+			Settings: Settings{PolicyTypes: []string{TypeSCP}}, policies: []*policy{fullAccessPolicy()},
+			declared: map[fleet.AccountID]*attributes{},
+		}
 	}).(*settings)
 }
 
@@ -45,7 +62,7 @@ func Configure(w *core.World, s Settings) {
 }
 
 func seed(w *core.World, section json.RawMessage, path string) error {
-	var s Settings
+	var s Seed
 	if err := core.DecodeStrict(path, section, &s); err != nil {
 		return err
 	}
@@ -54,8 +71,21 @@ func seed(w *core.World, section json.RawMessage, path string) error {
 			return fmt.Errorf("%s: account %s is not in the seed", path, id)
 		}
 	}
-	Configure(w, s)
-	return nil
+	if len(s.PolicyTypes) == 0 {
+		s.PolicyTypes = []string{TypeSCP}
+	}
+	Configure(w, s.Settings)
+	if len(s.Policies) == 0 {
+		return nil
+	}
+	kept := settingsOf(w)
+	kept.mu.Lock()
+	err := kept.seedPolicies(w, s.Policies, path)
+	kept.mu.Unlock()
+	if err == nil {
+		kept.enforce(w, w.Now(), 0)
+	}
+	return err
 }
 
 // organization is the world's organization as one request sees it.
@@ -82,22 +112,27 @@ type account struct {
 
 // view builds the organization from the world. A world without a management account has none.
 func view(w *core.World) *organization {
+	kept := settingsOf(w)
+	kept.mu.RLock()
+	defer kept.mu.RUnlock()
+	return kept.view(w)
+}
+
+// view is view for who holds the lock.
+func (s *settings) view(w *core.World) *organization {
 	shape := w.Organization()
 	if shape.ManagementAccount == "" {
 		return &organization{}
 	}
 	manager, _ := w.Account(shape.ManagementAccount)
-	kept := settingsOf(w)
-	kept.mu.RLock()
-	defer kept.mu.RUnlock()
 	token := letters(string(shape.ManagementAccount), 4)
 	o := &organization{
-		id: cmp.Or(shape.ID, OrganizationID(shape.ManagementAccount)), root: "r-" + token, partition: manager.Partition,
-		management: manager.ID, policyTypes: kept.PolicyTypes, delegated: kept.DelegatedAdministrators,
+		id: cmp.Or(shape.ID, OrganizationID(shape.ManagementAccount)), root: cmp.Or(shape.RootID, "r-"+token), partition: manager.Partition,
+		management: manager.ID, policyTypes: s.PolicyTypes, delegated: s.DelegatedAdministrators,
 	}
 	ids := map[string]string{"": o.root}
 	for _, ou := range shape.OUs {
-		ids[ou.Name] = "ou-" + token + "-" + letters(string(manager.ID)+"/"+ou.Name, 8)
+		ids[ou.Name] = cmp.Or(ou.ID, "ou-"+token+"-"+letters(string(manager.ID)+"/"+ou.Name, 8))
 		o.units = append(o.units, unit{id: ids[ou.Name], name: ou.Name, parent: ids[ou.Parent]})
 	}
 	for _, a := range w.Accounts() {
@@ -105,7 +140,7 @@ func view(w *core.World) *organization {
 			continue // an organization does not reach into another partition
 		}
 		state := "ACTIVE"
-		if slices.Contains(kept.Suspended, a.ID) {
+		if slices.Contains(s.Suspended, a.ID) {
 			state = "SUSPENDED"
 		}
 		o.accounts = append(o.accounts, account{Account: a, parent: cmp.Or(ids[a.OU], o.root), state: state})

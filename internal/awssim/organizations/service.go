@@ -14,10 +14,8 @@ import (
 // maxPage is the most any list returns at a time.
 const maxPage = 20
 
-// Service declares Organizations over the world's accounts and organizational units.
-//
-// The section "organizations" of a seed's services may name "delegated_administrators", "suspended" accounts and the
-// "policy_types" enabled in the root.
+// Service declares Organizations over the world's accounts and organizational units, and its own policies. Its section of
+// a seed's services is Seed.
 func Service() *core.Service {
 	s := &core.Service{
 		Name: "organizations", Protocols: []wire.Protocol{wire.JSON11}, Targets: []string{"AWSOrganizationsV20161128"},
@@ -40,6 +38,7 @@ func Service() *core.Service {
 	add("ListParents", true, listParents)
 	add("ListRoots", true, listRoots)
 	add("ListTagsForResource", true, listTags)
+	maps.Copy(s.Actions, policyActions())
 	return s
 }
 
@@ -47,6 +46,8 @@ func Service() *core.Service {
 type scope struct {
 	org    *organization
 	params wire.Value
+	call   *core.Call
+	kept   *settings
 }
 
 // answer runs an action for the caller. Only the management account and delegated administrators may call those of the
@@ -59,7 +60,7 @@ func answer(c *core.Call, admin bool, run func(scope, *wire.Writer) error) error
 	if admin && !org.mayRead(c.Account()) {
 		return wire.Errorf("AccessDeniedException", "You don't have permissions to access this resource.")
 	}
-	return run(scope{org, c.In}, c.Out)
+	return run(scope{org, c.In, c, settingsOf(c.World)}, c.Out)
 }
 
 func describeOrganization(sc scope, w *wire.Writer) error {
@@ -196,6 +197,8 @@ func listTags(sc scope, w *wire.Writer) error {
 		tags = a.Tags
 	} else if u := sc.org.unitBy(id); u != nil {
 		tags = u.tags
+	} else if p := sc.policyTags(id); p != nil {
+		tags = p
 	} else if id != sc.org.root {
 		return wire.Errorf("TargetNotFoundException", "We can't find a root, OU, account, or policy with the TargetId "+
 			"that you specified.")
@@ -204,6 +207,20 @@ func listTags(sc scope, w *wire.Writer) error {
 		w.Str("Key", k)
 		w.Str("Value", tags[k])
 	})
+}
+
+// policyTags are the tags of a policy; nil where there is none of that id.
+func (sc scope) policyTags(id string) map[string]string {
+	sc.kept.mu.RLock()
+	defer sc.kept.mu.RUnlock()
+	for _, p := range sc.kept.policies {
+		if p.id == id && sc.seen(p) != nil {
+			tags := map[string]string{}
+			maps.Copy(tags, p.tags)
+			return tags
+		}
+	}
+	return nil
 }
 
 func (o *organization) accountsIn(parent string) []*account {

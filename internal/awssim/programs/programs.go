@@ -71,6 +71,14 @@ func HostOf(p *core.Place, i *ec2.Instance) *workload.Host {
 	return &workload.Host{Life: life, Programs: e.deployed.On(subjectOf(p, i)), Seed: e.seed}
 }
 
+// On gives a host of another service than EC2 with the programs that run there. The place is locked at least for reading.
+func (Hosts) On(w *core.World, life *workload.Life, subject workload.Subject) *workload.Host {
+	e := estateOf(w)
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	return &workload.Host{Life: life, Programs: e.deployed.On(subject), Seed: e.seed}
+}
+
 // restartsOf holds when the programs of a place's instances were restarted, in Unix seconds and in order. It is guarded
 // by the place's lock.
 func restartsOf(p *core.Place) map[string][]int64 {

@@ -1,9 +1,21 @@
-// Package wire speaks the protocols of the AWS APIs from the server's side: EC2 Query, AWS Query, JSON 1.0/1.1 and
-// Smithy RPC v2 CBOR. A request of any of them becomes a Value, a tree of named parameters; a response is written once,
-// against Writer, and comes out in the protocol of its request.
+// Package wire speaks the protocols of the AWS APIs from the server's side: EC2 Query, AWS Query, JSON 1.0/1.1,
+// REST-JSON and Smithy RPC v2 CBOR. A request of any of them becomes a Value, a tree of named parameters; a response is
+// written once, against Writer, and comes out in the protocol of its request.
+//
+// REST-JSON names an operation by method and path, so its services bring Routes, one for each action:
+// "POST /clusters/{name}/updates?include[]&nextToken". Labels of the path, parameters of the query and the members of
+// the JSON body become one Value under their names on the wire, which are the service's own (lowerCamel, mostly). A
+// query parameter that the route does not name is refused, and so is a name that comes from two places. Members bound
+// to headers and payloads that are no structure are not spoken; no service here has them. An error is a status, the
+// header X-Amzn-Errortype and a body with the message.
+//
+// What clients speak, by the Go SDK's schemas and by botocore's models ("protocols", the first is taken): EKS, Batch
+// and Image Builder REST-JSON; ECS, EMR, SageMaker, Lightsail, Organizations and Systems Manager JSON 1.1; AppStream
+// JSON 1.1 from Go and CBOR from botocore; WorkSpaces Instances JSON 1.0 from Go and CBOR from botocore; CloudWatch CBOR
+// from Go; Auto Scaling, Beanstalk, CloudFormation, IAM and STS Query. Services that differ by client answer both.
 //
 // It knows no service, no account and no state. Sources: the Smithy protocol specifications (aws.protocols#ec2Query,
-// #awsQuery, #awsJson1_1, smithy.protocols#rpcv2Cbor).
+// #awsQuery, #awsJson1_1, #restJson1, smithy.protocols#rpcv2Cbor).
 package wire
 
 import (
@@ -33,6 +45,8 @@ const (
 	JSON11
 	// CBOR is smithy-rpc-v2-cbor: /service/S/operation/O.
 	CBOR
+	// RESTJSON is REST with bodies of JSON: method and path name the operation.
+	RESTJSON
 )
 
 func (p Protocol) String() string {
@@ -47,6 +61,8 @@ func (p Protocol) String() string {
 		return "awsJson1_1"
 	case CBOR:
 		return "rpcv2Cbor"
+	case RESTJSON:
+		return "restJson1"
 	}
 	return "unknown"
 }
@@ -60,6 +76,8 @@ func (p Protocol) ContentType() string {
 		return "application/x-amz-json-1.1"
 	case CBOR:
 		return "application/cbor"
+	case RESTJSON:
+		return "application/json"
 	default:
 		return "text/xml;charset=UTF-8"
 	}
@@ -71,17 +89,25 @@ const MaxBody = 16 << 20
 // Request is one API request, decoded.
 type Request struct {
 	Protocol Protocol
-	// Target is the service's name on the wire (the prefix of X-Amz-Target, the service of a CBOR path); empty in Query.
+	// Target is the service's name on the wire (the prefix of X-Amz-Target, the service of a CBOR path); empty in Query
+	// and REST.
 	Target  string
 	Action  string
 	Version string // Query only
 	Params  Value
 }
 
-// Parse decodes an HTTP request. An EC2 request looks like any other Query request, so the caller says by ec2 whether
-// it is one. The error is a *Error in AWS's words; the returned request then at least names its protocol.
-func Parse(r *http.Request, ec2 bool) (Request, error) {
-	req := Request{Protocol: protocolOf(r, ec2)}
+// Dialect is how the service that a request was signed for reads what names no protocol itself: EC2's requests look like
+// any other Query request, and those of a REST service are known by its routes alone.
+type Dialect struct {
+	EC2    bool
+	Routes Routes
+}
+
+// Parse decodes an HTTP request. The error is a *Error in AWS's words; the returned request then at least names its
+// protocol.
+func Parse(r *http.Request, d Dialect) (Request, error) {
+	req := Request{Protocol: protocolOf(r, d)}
 	body, err := readBody(r)
 	if err != nil {
 		return req, err
@@ -102,6 +128,8 @@ func Parse(r *http.Request, ec2 bool) (Request, error) {
 		}
 		req.Target, req.Action = parts[1], parts[3]
 		req.Params, err = ParseCBOR(body)
+	case RESTJSON:
+		req.Action, req.Params, err = d.Routes.parse(r, body)
 	default:
 		if err := parseForm(r, body, &req); err != nil {
 			return req, err
@@ -110,7 +138,7 @@ func Parse(r *http.Request, ec2 bool) (Request, error) {
 	return req, err
 }
 
-func protocolOf(r *http.Request, ec2 bool) Protocol {
+func protocolOf(r *http.Request, d Dialect) Protocol {
 	media, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	switch {
 	case r.Header.Get("Smithy-Protocol") == "rpc-v2-cbor" || err == nil && media == "application/cbor":
@@ -119,8 +147,10 @@ func protocolOf(r *http.Request, ec2 bool) Protocol {
 		return JSON10
 	case err == nil && media == "application/x-amz-json-1.1", r.Header.Get("X-Amz-Target") != "":
 		return JSON11
-	case ec2:
+	case d.EC2:
 		return EC2Query
+	case len(d.Routes) > 0:
+		return RESTJSON
 	}
 	return Query
 }
@@ -226,6 +256,13 @@ func WriteError(h http.Header, p Protocol, namespace, requestID string, e *Error
 		w.Str("Message", e.Message)
 		w.end("")
 		queryError(h, e, fault)
+		return w.buf
+	case RESTJSON:
+		h.Set("X-Amzn-Errortype", shape)
+		w := NewWriter(p)
+		w.begin("")
+		w.Str("message", e.Message)
+		w.end("")
 		return w.buf
 	case CBOR:
 		h.Set("Smithy-Protocol", "rpc-v2-cbor")

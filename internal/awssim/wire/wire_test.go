@@ -173,7 +173,7 @@ func TestParseRefusals(t *testing.T) {
 			if tc.target != "" {
 				r.Header.Set("X-Amz-Target", tc.target)
 			}
-			_, err := Parse(r, false)
+			_, err := Parse(r, Dialect{})
 			if e, ok := errors.AsType[*Error](err); !ok || e.Code != tc.code {
 				t.Fatalf("got %v, want %s", err, tc.code)
 			}
@@ -189,7 +189,7 @@ func TestGzipBody(t *testing.T) {
 	r := httptest.NewRequest(http.MethodPost, "/", &b)
 	r.Header.Set("X-Amz-Target", "Svc_1.Op")
 	r.Header.Set("Content-Encoding", "gzip")
-	req, err := Parse(r, false)
+	req, err := Parse(r, Dialect{})
 	if err != nil || req.Target != "Svc_1" || req.Action != "Op" || req.Params.Str("A") != "x" {
 		t.Fatalf("%+v %v", req, err)
 	}
@@ -201,6 +201,7 @@ func TestErrorsInEveryProtocol(t *testing.T) {
 		EC2Query: "<Response><Errors><Error><Code>Old</Code><Message>a&lt;b</Message></Error></Errors><RequestID>r</RequestID></Response>",
 		Query:    "<Error><Type>Sender</Type><Code>Old</Code><Message>a&lt;b</Message></Error><RequestId>r</RequestId>",
 		JSON11:   `{"__type":"NewException","message":"a<b","Message":"a<b"}`,
+		RESTJSON: `{"message":"a<b"}`,
 	} {
 		h := http.Header{}
 		if got := string(WriteError(h, p, "urn:x", "r", e)); !strings.Contains(got, want) {

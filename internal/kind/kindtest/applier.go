@@ -33,12 +33,14 @@ const (
 	lag   = 5 * time.Second
 	looks = 60
 	pause = time.Second
+	// longest bounds the pause between two looks at what was started, which takes its time.
+	longest = 30 * time.Second
 )
 
 func (r reference) Apply(
 	ctx context.Context, c clock.Clock, d kind.Driver, v kind.Verb, w kind.Write,
 ) (kind.Result, error) {
-	found, err := r.settled(ctx, c, d, w.ID)
+	found, err := r.settled(ctx, c, d, w)
 	if err != nil {
 		return kind.Result{}, err
 	}
@@ -60,10 +62,13 @@ func (r reference) verify(
 	ctx context.Context, c clock.Clock, d kind.Driver, w kind.Write, out map[string]string,
 ) error {
 	want := withOutputs(w.After, out)
+	if !w.Revert {
+		w.Made = out
+	}
 	var found fleet.State
 	for range looks {
 		var err error
-		if found, err = r.settled(ctx, c, d, w.ID); err != nil {
+		if found, err = r.settled(ctx, c, d, w); err != nil {
 			return err
 		}
 		if found.Equal(want) {
@@ -76,20 +81,30 @@ func (r reference) verify(
 	return fmt.Errorf("%s of %s did not reach its target: %s", w.Verb, w.ID, fleet.DescribeDiff(want, found))
 }
 
-func (r reference) settled(ctx context.Context, c clock.Clock, d kind.Driver, id string) (fleet.State, error) {
+func (r reference) settled(ctx context.Context, c clock.Clock, d kind.Driver, w kind.Write) (fleet.State, error) {
+	wait := pause
 	for range looks {
-		found, err := d.Read(ctx, id)
+		found, err := look(ctx, d, w)
 		if err != nil {
 			return nil, err
 		}
 		if !found.Settling {
 			return found.State, nil
 		}
-		if err := c.Sleep(ctx, pause); err != nil {
+		if err := c.Sleep(ctx, wait); err != nil {
 			return nil, err
 		}
+		wait = min(2*wait, longest)
 	}
-	return nil, fmt.Errorf("%s does not settle", id)
+	return nil, fmt.Errorf("%s does not settle", w.ID)
+}
+
+// look reads what a write is about, with what it has made so far in w.Made.
+func look(ctx context.Context, d kind.Driver, w kind.Write) (inventory.Resource, error) {
+	if reader, ok := d.(kind.WriteReader); ok {
+		return reader.ReadFor(ctx, w)
+	}
+	return d.Read(ctx, w.ID)
 }
 
 func (r reference) Resume(
@@ -100,15 +115,17 @@ func (r reference) Resume(
 	}
 	if v.Class != plan.ClassSet && !w.Revert {
 		result, err := d.Find(ctx, w)
-		if errors.Is(err, kind.ErrNotFound) {
+		switch {
+		case errors.Is(err, kind.ErrNotFound) && v.Class == plan.ClassCreate:
 			return r.Apply(ctx, c, d, v, w)
-		}
-		if err != nil {
+		case errors.Is(err, kind.ErrNotFound): // a start that may be under way: its end tells
+		case err != nil:
 			return kind.Result{}, err
+		default:
+			return result, r.verify(ctx, c, d, w, result.Outputs)
 		}
-		return result, r.verify(ctx, c, d, w, result.Outputs)
 	}
-	found, err := r.settled(ctx, c, d, w.ID)
+	found, err := r.settled(ctx, c, d, w)
 	switch {
 	case err != nil:
 		return kind.Result{}, err

@@ -20,15 +20,21 @@ type fixture struct {
 	IDs []string `json:"ids"`
 	// Single says that there is one resource a place by nature, so that no second page can be asked for.
 	Single bool `json:"single,omitempty"`
+	// FixedPages says that the API decides how large a page is; the seed must then make more than one.
+	FixedPages bool `json:"fixed_pages,omitempty"`
 	// Missing is an id of the kind that does not exist.
 	Missing string `json:"missing"`
 	// Versions tells, for a VersionReader, which numbers of a resource exist.
 	Versions map[string]map[string]bool `json:"versions,omitempty"`
+	// References tells, for a ReferenceReader, which ids that others name AWS shows.
+	References map[string]bool `json:"references,omitempty"`
 	// History are, for a HistoryReader, the ids it emits, after the calls in Past were made.
 	History *history `json:"history,omitempty"`
 	// Launches are launched before a write and after its revert: they must come out the same.
 	Launches []launch    `json:"launches,omitempty"`
 	Writes   []writeCase `json:"writes"`
+	// Uncalled are declared actions that the suite does not get to see called, each with the reason.
+	Uncalled map[string]string `json:"uncalled,omitempty"`
 }
 
 // history makes instances end by lowering a group's desired capacity.
@@ -54,8 +60,12 @@ type writeCase struct {
 	Verb   string            `json:"verb"`
 	Patch  map[string]value  `json:"patch"`
 	Params map[string]string `json:"params,omitempty"`
+	// MadeUp says that the outputs are ids that AWS makes up, other ones each time.
+	MadeUp bool `json:"made_up,omitempty"`
 	// Drift is what another operator writes in between.
 	Drift drift `json:"drift"`
+	// DriftAfter is what they write once the write is made, where the resource would not take Drift then.
+	DriftAfter drift `json:"drift_after,omitzero"`
 }
 
 type drift struct {

@@ -77,6 +77,15 @@ func (d broken) Write(ctx context.Context, w kind.Write) (kind.Result, error) {
 	return d.Driver.Write(ctx, w)
 }
 
+// unsettled never says that a change is under way.
+type unsettled struct{ kind.Driver }
+
+func (d unsettled) Read(ctx context.Context, id string) (inventory.Resource, error) {
+	r, err := d.Driver.Read(ctx, id)
+	r.Settling = false
+	return r, err
+}
+
 // asker asks AWS otherwise than its kind does whether a write could be undone.
 type asker struct {
 	kind.Driver
@@ -186,6 +195,7 @@ func faults() []planted {
 		return func(_ *suite, e *all.Entry, _ fstest.MapFS) { f(e) }
 	}
 	const instance, template = inventory.KindInstance, inventory.KindLaunchTemplate
+	const nodegroup = inventory.KindNodegroup
 	const defaults = inventory.KindAccountDefaults
 	return []planted{
 		{"an unlisted folder", instance, func(_ *suite, _ *all.Entry, fs fstest.MapFS) {
@@ -286,6 +296,16 @@ func faults() []planted {
 				w.Token = fmt.Sprintf("any-%d", n)
 			})
 		}), "an attempt that is repeated would make a second"},
+		{"a start without its token", nodegroup, entry(func(e *all.Entry) {
+			n := 0
+			plantWrite(e, func(w *kind.Write) {
+				n++
+				w.Token = fmt.Sprintf("any-%d", n)
+			})
+		}), "an attempt that is repeated would make a second"},
+		{"a start that is taken for done at once", nodegroup, entry(func(e *all.Entry) {
+			plantDriver(e, func(d kind.Driver) kind.Driver { return unsettled{d} })
+		}), "did not reach its target: LaunchTemplate.Version"},
 		{"a create without its marker", template, entry(func(e *all.Entry) {
 			plantWrite(e, func(w *kind.Write) { w.Marker = "any" })
 		}), "cannot be found again"},

@@ -3,6 +3,7 @@ package kindtest
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"reflect"
 	"slices"
@@ -14,6 +15,7 @@ import (
 	"github.com/imdsctl/imdsctl/internal/assess"
 	"github.com/imdsctl/imdsctl/internal/awssim/core"
 	"github.com/imdsctl/imdsctl/internal/awsx"
+	"github.com/imdsctl/imdsctl/internal/evidence"
 	"github.com/imdsctl/imdsctl/internal/fleet"
 	"github.com/imdsctl/imdsctl/internal/inventory"
 	"github.com/imdsctl/imdsctl/internal/kind"
@@ -59,7 +61,10 @@ func (b *bench) everyPage(t T) {
 	if len(large) == len(small) && !reflect.DeepEqual(large, small) {
 		t.Errorf("list gives something else when it reads in pages of %d", tiny)
 	}
-	if !b.fixture.Single && len(s.made()) <= calls {
+	if b.fixture.FixedPages && calls < 2 {
+		t.Errorf("list made %d calls: the fixture's seed must make several pages of a fixed size", calls)
+	}
+	if !b.fixture.Single && !b.fixture.FixedPages && len(s.made()) <= calls {
 		t.Errorf("list made %d calls in pages of %d and %d without: it does not honour kind.PageSize",
 			len(s.made()), tiny, calls)
 	}
@@ -139,6 +144,9 @@ func (b *bench) readsOne(t T) {
 	if versions, ok := s.driver.(kind.VersionReader); ok {
 		b.readsVersions(t, versions)
 	}
+	if references, ok := s.driver.(kind.ReferenceReader); ok {
+		b.readsReferences(t, s, references)
+	}
 	if changed := s.changed(); len(changed) > 0 {
 		t.Errorf("reading wrote: %v", changed)
 	}
@@ -189,6 +197,34 @@ func (b *bench) readsVersions(t T, d kind.VersionReader) {
 	}
 }
 
+// readsReferences checks that what is shown comes out once and as Read gives it, and that the rest is no error.
+func (b *bench) readsReferences(t T, s *site, d kind.ReferenceReader) {
+	if len(b.fixture.References) == 0 {
+		t.Errorf("fixture of %s names no references to read", b.entry.Kind.Name)
+	}
+	for _, page := range []int32{0, 1} {
+		ctx, seen := t.Context(), map[string]bool{}
+		if page > 0 {
+			ctx = kind.WithPageSize(ctx, page)
+		}
+		err := d.ReadReferenced(ctx, slices.Sorted(maps.Keys(b.fixture.References)), func(r inventory.Resource) error {
+			if one, err := s.driver.Read(t.Context(), r.Ref.ID); err != nil || !reflect.DeepEqual(one, r) || seen[r.Ref.ID] {
+				t.Errorf("%s, which is referred to, is %+v; by itself %+v (%v)", r.Ref, r, one, err)
+			}
+			seen[r.Ref.ID] = true
+			return nil
+		})
+		if err != nil {
+			t.Errorf("read what is referred to: %v", err)
+		}
+		for id, shown := range b.fixture.References {
+			if seen[id] != shown {
+				t.Errorf("%s, which is referred to: read %t, shown %t", id, seen[id], shown)
+			}
+		}
+	}
+}
+
 // reading is one way in which a driver reads, with a fingerprint of what it gave.
 type reading struct {
 	name string
@@ -221,12 +257,48 @@ func (b *bench) readings(t T) []reading {
 			}})
 		}
 	}
+	if _, ok := d.(kind.MetricReader); ok {
+		out = append(out, reading{"metrics", b.readMetrics})
+	}
+	if _, ok := d.(kind.ReferenceReader); ok {
+		out = append(out, reading{"read what is referred to", func(ctx context.Context, s *site) ([]string, error) {
+			var got []string
+			err := s.driver.(kind.ReferenceReader).ReadReferenced(kind.WithPageSize(ctx, 1),
+				slices.Sorted(maps.Keys(b.fixture.References)), func(r inventory.Resource) error {
+					got = append(got, r.Ref.ID)
+					return nil
+				})
+			return got, err
+		}})
+	}
 	if _, ok := d.(kind.HistoryReader); ok {
 		out = append(out, reading{"history", func(ctx context.Context, s *site) ([]string, error) {
 			return b.readHistory(ctx, t, s)
 		}})
 	}
 	return out
+}
+
+// readMetrics reads the kind's own metric of all its resources, and says of each how many datapoints came.
+func (b *bench) readMetrics(ctx context.Context, s *site) ([]string, error) {
+	var subjects []fleet.Ref
+	for _, id := range b.fixture.IDs {
+		subjects = append(subjects, fleet.Ref{Place: b.fixture.Place, Kind: b.entry.Kind.Name, ID: id})
+	}
+	var out []string
+	var gaps []error
+	span := evidence.NewSpan(s.clock.Now(), 24*time.Hour, time.Hour)
+	err := s.driver.(kind.MetricReader).History(ctx, subjects, span, func(o kind.Observation) error {
+		if o.Gap == nil && len(o.Windows) > 0 {
+			out = append(out, fmt.Sprint(o.Windows[0].Subject.ID, " ", o.Windows[0].Covered.Count()))
+		}
+		gaps = append(gaps, o.Gap)
+		return nil
+	})
+	if err == nil && len(gaps) != len(subjects) {
+		err = fmt.Errorf("%d subjects gave %d observations", len(subjects), len(gaps))
+	}
+	return out, errors.Join(append(gaps, err)...)
 }
 
 func (b *bench) readHistory(ctx context.Context, t T, s *site) ([]string, error) {
@@ -317,6 +389,9 @@ func (b *bench) proposes(t T) {
 	s := b.site(t)
 	snapshot := inventory.Snapshot{Place: b.fixture.Place}
 	for _, e := range b.suite.entries {
+		if e.Kind.Global != (b.fixture.Place.Region == "") {
+			continue // it does not live here
+		}
 		cfg := s.config(t, awsx.Role{})
 		err := e.Open(cfg, b.fixture.Place, s.clock).List(t.Context(), func(r inventory.Resource) error {
 			snapshot.Resources = append(snapshot.Resources, r)

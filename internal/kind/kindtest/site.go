@@ -159,12 +159,22 @@ func (s *site) list(ctx context.Context, page int32) ([]inventory.Resource, erro
 // read reads one resource, and waits until it is settled.
 func (s *site) read(t T, id string) inventory.Resource {
 	t.Helper()
-	s.settle()
-	r, err := s.driver.Read(t.Context(), id)
-	if err != nil {
-		t.Fatalf("read %s: %v", id, err)
+	return s.await(t, s.driver, id)
+}
+
+// await reads one resource with a driver until nothing is under way with it any more, or it seems to stay so.
+func (s *site) await(t T, d kind.Driver, id string) inventory.Resource {
+	t.Helper()
+	for n := 0; ; n++ {
+		s.settle()
+		r, err := d.Read(t.Context(), id)
+		if err != nil {
+			t.Fatalf("read %s: %v", id, err)
+		}
+		if !r.Settling || n == looks {
+			return r
+		}
 	}
-	return r
 }
 
 // launches launches what the fixture says, as somebody else, and tells what came out: image and metadata options.

@@ -15,9 +15,24 @@ import (
 	"github.com/imdsctl/imdsctl/internal/fleet"
 	"github.com/imdsctl/imdsctl/internal/kind"
 	"github.com/imdsctl/imdsctl/internal/kinds/accountdefaults"
+	"github.com/imdsctl/imdsctl/internal/kinds/ami"
+	"github.com/imdsctl/imdsctl/internal/kinds/appstream"
 	"github.com/imdsctl/imdsctl/internal/kinds/autoscalinggroup"
+	"github.com/imdsctl/imdsctl/internal/kinds/batchenvironment"
+	"github.com/imdsctl/imdsctl/internal/kinds/beanstalkenvironment"
+	"github.com/imdsctl/imdsctl/internal/kinds/ec2fleet"
 	"github.com/imdsctl/imdsctl/internal/kinds/ec2instance"
+	"github.com/imdsctl/imdsctl/internal/kinds/ecscapacity"
+	"github.com/imdsctl/imdsctl/internal/kinds/eksnodegroup"
+	"github.com/imdsctl/imdsctl/internal/kinds/emrsecurityconfiguration"
+	"github.com/imdsctl/imdsctl/internal/kinds/imagebuilder"
+	"github.com/imdsctl/imdsctl/internal/kinds/launchconfiguration"
 	"github.com/imdsctl/imdsctl/internal/kinds/launchtemplate"
+	"github.com/imdsctl/imdsctl/internal/kinds/lightsailinstance"
+	"github.com/imdsctl/imdsctl/internal/kinds/organizationpolicy"
+	"github.com/imdsctl/imdsctl/internal/kinds/sagemakernotebook"
+	"github.com/imdsctl/imdsctl/internal/kinds/spotfleet"
+	"github.com/imdsctl/imdsctl/internal/kinds/workspacesinstance"
 )
 
 // Entry is one kind and the way to its driver.
@@ -32,8 +47,23 @@ func List() []Entry {
 	return []Entry{
 		{ec2instance.Kind(), ec2instance.Open},
 		{launchtemplate.Kind(), launchtemplate.Open},
+		{launchconfiguration.Kind(), launchconfiguration.Open},
 		{autoscalinggroup.Kind(), autoscalinggroup.Open},
+		{ec2fleet.Kind(), ec2fleet.Open},
+		{spotfleet.Kind(), spotfleet.Open},
+		{ami.Kind(), ami.Open},
+		{eksnodegroup.Kind(), eksnodegroup.Open},
+		{batchenvironment.Kind(), batchenvironment.Open},
+		{ecscapacity.Kind(), ecscapacity.Open},
+		{sagemakernotebook.Kind(), sagemakernotebook.Open},
+		{lightsailinstance.Kind(), lightsailinstance.Open},
+		{beanstalkenvironment.Kind(), beanstalkenvironment.Open},
+		{emrsecurityconfiguration.Kind(), emrsecurityconfiguration.Open},
+		{appstream.Kind(), appstream.Open},
+		{workspacesinstance.Kind(), workspacesinstance.Open},
+		{imagebuilder.Kind(), imagebuilder.Open},
 		{accountdefaults.Kind(), accountdefaults.Open},
+		{organizationpolicy.Kind(), organizationpolicy.Open},
 	}
 }
 

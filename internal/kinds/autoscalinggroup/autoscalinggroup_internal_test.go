@@ -5,6 +5,9 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/autoscaling/types"
+
 	"github.com/imdsctl/imdsctl/internal/assess"
 	"github.com/imdsctl/imdsctl/internal/fleet"
 	"github.com/imdsctl/imdsctl/internal/inventory"
@@ -13,22 +16,97 @@ import (
 
 var place = fleet.Place{Partition: "aws", Account: "111122223333", Region: "eu-west-1"}
 
-func TestProposeIsManualForLaunchConfigurations(t *testing.T) {
-	for _, tt := range []struct {
+func TestProposeIsManualWhereNoOtherKindDoesIt(t *testing.T) {
+	old := fleet.State{FieldLaunchConfiguration: "old"}
+	managed := fleet.Owner{Type: fleet.OwnerBeanstalk, Name: "shop", Managed: true}
+	for name, tt := range map[string]struct {
 		state  fleet.State
+		owner  fleet.Owner
 		status assess.Status
-		want   int
+		known  bool // the launch configuration was read
+		want   string
 	}{
-		{fleet.State{FieldLaunchConfiguration: "old"}, assess.Ready, 1},
-		{fleet.State{FieldLaunchConfiguration: "old"}, assess.Unknown, 1},
-		{fleet.State{FieldLaunchConfiguration: "old"}, assess.Done, 0},
-		{fleet.State{FieldLaunchConfiguration: "old"}, assess.Exempt, 0},
-		{fleet.State{"LaunchTemplate.Id": "lt-01234567", "LaunchTemplate.Version": "1"}, assess.Ready, 0},
+		"its launch configuration is replaced":  {old, fleet.Owner{}, assess.Ready, true, ""},
+		"and will be once it is ready":          {old, fleet.Owner{}, assess.Unknown, true, ""},
+		"its launch configuration is not there": {old, fleet.Owner{}, assess.Ready, false, "was not found"},
+		"a service operates it":                 {old, managed, assess.Blocked, true, "cannot be changed"},
+		"done":                                  {old, managed, assess.Done, false, ""},
+		"exempt":                                {old, fleet.Owner{}, assess.Exempt, false, ""},
+		"a template": {fleet.State{"LaunchTemplate.Id": "lt-01234567", "LaunchTemplate.Version": "1"}, managed, assess.Ready,
+			false, ""},
 	} {
-		r := &inventory.Resource{Ref: fleet.Ref{Place: place, Kind: inventory.KindAutoScaling, ID: "g"}, State: tt.state}
-		needs, manuals := propose(kind.Case{Resource: r, Verdict: &assess.Verdict{Status: tt.status}})
-		if len(needs) != 0 || len(manuals) != tt.want {
-			t.Errorf("%v, %s: got %v and %v", tt.state, tt.status, needs, manuals)
+		t.Run(name, func(t *testing.T) {
+			group := fleet.Ref{Place: place, Kind: inventory.KindAutoScaling, ID: "g"}
+			snapshot := &inventory.Snapshot{Place: place, Resources: []inventory.Resource{{Ref: group, State: tt.state, Owner: tt.owner}}}
+			if tt.known {
+				snapshot.Resources = append(snapshot.Resources, inventory.Resource{Ref: group.Sibling(inventory.KindLaunchConfiguration, "old")})
+			}
+			needs, manuals := propose(kind.Case{
+				Resource: &snapshot.Resources[0], Verdict: &assess.Verdict{Status: tt.status}, Index: inventory.NewIndex(snapshot),
+			})
+			if len(needs) != 0 || (len(manuals) > 0) != (tt.want != "") || len(manuals) > 0 && !strings.Contains(manuals[0].Reason, tt.want) {
+				t.Errorf("got %v and %v", needs, manuals)
+			}
+		})
+	}
+}
+
+func TestTemplateCommands(t *testing.T) {
+	old := fleet.State{FieldLaunchConfiguration: "it's old"}
+	patch := func(id, version string) fleet.State {
+		return fleet.State{FieldLaunchConfiguration: fleet.Absent, "LaunchTemplate.Id": id, "LaunchTemplate.Version": version}
+	}
+	write := func(before, after fleet.State) kind.Write {
+		return kind.Write{Place: place, ID: "g", Verb: VerbSetLaunchTemplate, Before: before, After: after}
+	}
+	moved := old.With(patch("lt-01234567", "1"))
+	for name, tt := range map[string]struct {
+		w    kind.Write
+		want string
+	}{
+		"to a template": {write(old, moved), "--launch-template LaunchTemplateId=lt-01234567,Version=1"},
+		"to one that the plan makes": {write(old, old.With(patch("${c-0123456789ab.TemplateId}", "1"))),
+			"'LaunchTemplateId=${c-0123456789ab.TemplateId},Version=1'"},
+		"and back":                    {write(moved, old), `--launch-configuration-name 'it'\''s old'`},
+		"no template":                 {write(old, old.With(patch("lt-0; reboot", "1"))), ""},
+		"no version":                  {write(old, old.With(patch("lt-01234567", ""))), ""},
+		"a template for another":      {write(moved, moved.With(fleet.State{"LaunchTemplate.Id": "lt-89abcdef"})), ""},
+		"something else changes, too": {write(old, moved.With(fleet.State{"MixedInstancesPolicy.LaunchTemplate.Id": "lt-01234567"})), ""},
+		"nothing":                     {write(old, old), ""},
+	} {
+		got := commands(tt.w)
+		if len(got) > 1 || (len(got) > 0) != (tt.want != "") || len(got) > 0 && !strings.Contains(got[0], tt.want) {
+			t.Errorf("%s: got %q", name, got)
+		}
+	}
+}
+
+func TestOneRefreshIsToldFromAnother(t *testing.T) {
+	spec := func(version string) *types.LaunchTemplateSpecification {
+		return &types.LaunchTemplateSpecification{LaunchTemplateId: aws.String("lt-01234567"), Version: aws.String(version)}
+	}
+	group := &types.AutoScalingGroup{LaunchTemplate: spec("3")}
+	for name, tt := range map[string]struct {
+		desired *types.DesiredConfiguration
+		want    bool
+	}{
+		"the same":        {&types.DesiredConfiguration{LaunchTemplate: spec("3")}, true},
+		"another version": {&types.DesiredConfiguration{LaunchTemplate: spec("2")}, false},
+		"none":            {nil, false},
+		"a mixed policy": {&types.DesiredConfiguration{MixedInstancesPolicy: &types.MixedInstancesPolicy{
+			LaunchTemplate: &types.LaunchTemplate{LaunchTemplateSpecification: spec("3")}}}, false},
+	} {
+		if got := sameSource(tt.desired, group); got != tt.want {
+			t.Errorf("%s: %t", name, got)
+		}
+	}
+	if !sameSource(nil, &types.AutoScalingGroup{LaunchConfigurationName: aws.String("old")}) {
+		t.Error("of a launch configuration nothing can be named")
+	}
+	for _, s := range types.InstanceRefreshStatus("").Values() {
+		ended := slices.Contains([]types.InstanceRefreshStatus{"Successful", "Failed", "Cancelled", "RollbackFailed", "RollbackSuccessful"}, s)
+		if running(s) == ended {
+			t.Errorf("%s runs: %t", s, running(s))
 		}
 	}
 }

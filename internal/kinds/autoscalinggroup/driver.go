@@ -19,17 +19,22 @@ import (
 // mostRecords is the largest page of DescribeAutoScalingGroups and DescribeScalingActivities.
 const mostRecords = 100
 
-// Open makes the driver for one place. cfg decides endpoint, credentials, limits and retries.
-func Open(cfg aws.Config, place fleet.Place, _ clock.Clock) kind.Driver {
-	return &driver{client: autoscaling.NewFromConfig(cfg), place: place}
+// Open makes the driver for one place. cfg decides endpoint, credentials, limits and retries; c tells how old a refresh is.
+func Open(cfg aws.Config, place fleet.Place, c clock.Clock) kind.Driver {
+	return &driver{client: autoscaling.NewFromConfig(cfg), place: place, clock: c}
 }
 
 type driver struct {
 	client *autoscaling.Client
 	place  fleet.Place
+	clock  clock.Clock
 }
 
-var _ kind.HistoryReader = (*driver)(nil)
+var (
+	_ kind.HistoryReader = (*driver)(nil)
+	_ kind.WriteReader   = (*driver)(nil)
+	_ kind.Canceller     = (*driver)(nil)
+)
 
 func (d *driver) List(ctx context.Context, emit func(inventory.Resource) error) error {
 	in := &autoscaling.DescribeAutoScalingGroupsInput{MaxRecords: aws.Int32(kind.PageSize(ctx, mostRecords))}
@@ -73,28 +78,72 @@ func (d *driver) group(ctx context.Context, id string) (*types.AutoScalingGroup,
 	return nil, kind.Errorf(fleet.ErrGone, d.place, actionDescribe, "Auto Scaling group %s does not exist", id)
 }
 
-// Write reads the group once more, because a mixed instances policy can only be sent whole and holds more than the
-// state does, and sends back what it read with nothing but the versions changed.
 func (d *driver) Write(ctx context.Context, w kind.Write) (kind.Result, error) {
+	switch {
+	case w.Verb == VerbRefresh && w.Revert:
+		return kind.Result{}, d.stopRefresh(ctx, w)
+	case w.Verb == VerbRefresh:
+		return d.startRefresh(ctx, w)
+	default:
+		return d.update(ctx, w)
+	}
+}
+
+// update reads the group once more, because a mixed instances policy can only be sent whole and holds more than the state
+// does, and sends back what it read with nothing but the versions changed, or with another source.
+func (d *driver) update(ctx context.Context, w kind.Write) (kind.Result, error) {
 	fields := changedVersions(w)
-	if w.Verb != VerbSetLaunchVersion || len(fields) == 0 {
+	other, exchange := exchanged(w)
+	if !(w.Verb == VerbSetLaunchVersion && len(fields) > 0) && !(w.Verb == VerbSetLaunchTemplate && exchange) {
 		return kind.Result{}, kind.Errorf(fleet.ErrInvalid, d.place, actionUpdate,
 			"Auto Scaling group %s: %s cannot write %s", w.ID, w.Verb, fleet.DescribeDiff(w.Before, w.After))
 	}
-	g, err := d.group(ctx, w.ID)
+	g, err := d.unchanged(ctx, w.ID, w.Before, actionUpdate)
 	if err != nil {
 		return kind.Result{}, err
 	}
-	if found := state(g); !found.Equal(w.Before) {
-		return kind.Result{}, kind.Errorf(fleet.ErrConflict, d.place, actionUpdate,
-			"Auto Scaling group %s changed while it was being written: %s", w.ID, fleet.DescribeDiff(w.Before, found))
-	}
 	in := &autoscaling.UpdateAutoScalingGroupInput{AutoScalingGroupName: aws.String(w.ID)}
+	switch {
+	case exchange && other.configuration != "":
+		in.LaunchConfigurationName = aws.String(other.configuration)
+	case exchange:
+		in.LaunchTemplate = &types.LaunchTemplateSpecification{
+			LaunchTemplateId: aws.String(other.template), Version: aws.String(other.version),
+		}
+	default:
+		if err := d.putVersions(in, g, w, fields); err != nil {
+			return kind.Result{}, err
+		}
+	}
+	out, err := d.client.UpdateAutoScalingGroup(ctx, in)
+	if err != nil {
+		return kind.Result{}, fmt.Errorf("%s of Auto Scaling group %s: %w", w.Verb, w.ID, awsx.Plain(err))
+	}
+	id, _ := awsmiddleware.GetRequestIDMetadata(out.ResultMetadata)
+	return kind.Result{RequestID: id}, nil
+}
+
+// unchanged reads the group as long as its state is the one that the write is made for.
+func (d *driver) unchanged(ctx context.Context, id string, before fleet.State, action string) (*types.AutoScalingGroup, error) {
+	g, err := d.group(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	if found := state(g); !found.Equal(before) {
+		return nil, kind.Errorf(fleet.ErrConflict, d.place, action,
+			"Auto Scaling group %s changed while it was being written: %s", id, fleet.DescribeDiff(before, found))
+	}
+	return g, nil
+}
+
+// putVersions puts what the group launches from into the request, with other versions.
+func (d *driver) putVersions(
+	in *autoscaling.UpdateAutoScalingGroupInput, g *types.AutoScalingGroup, w kind.Write, fields []string,
+) error {
 	for _, field := range fields {
 		spec := specification(g, field)
 		if spec == nil {
-			return kind.Result{}, kind.Errorf(fleet.ErrInvalid, d.place, actionUpdate,
-				"Auto Scaling group %s has no %s", w.ID, field)
+			return kind.Errorf(fleet.ErrInvalid, d.place, actionUpdate, "Auto Scaling group %s has no %s", w.ID, field)
 		}
 		spec.Version = aws.String(w.After[field])
 	}
@@ -103,13 +152,7 @@ func (d *driver) Write(ctx context.Context, w kind.Write) (kind.Result, error) {
 	} else {
 		in.LaunchTemplate = byID(g.LaunchTemplate)
 	}
-	out, err := d.client.UpdateAutoScalingGroup(ctx, in)
-	if err != nil {
-		return kind.Result{}, fmt.Errorf("set the launch template version of Auto Scaling group %s: %w",
-			w.ID, awsx.Plain(err))
-	}
-	id, _ := awsmiddleware.GetRequestIDMetadata(out.ResultMetadata)
-	return kind.Result{RequestID: id}, nil
+	return nil
 }
 
 // specification finds the place in the group that a version field of the state stands for.
@@ -148,9 +191,4 @@ func byID(t *types.LaunchTemplateSpecification) *types.LaunchTemplateSpecificati
 		return t
 	}
 	return &types.LaunchTemplateSpecification{LaunchTemplateId: t.LaunchTemplateId, Version: t.Version}
-}
-
-// Find has nothing to look for: no verb creates.
-func (d *driver) Find(context.Context, kind.Write) (kind.Result, error) {
-	return kind.Result{}, kind.ErrNotFound
 }

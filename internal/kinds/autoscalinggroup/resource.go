@@ -27,6 +27,11 @@ func (d *driver) resource(g *types.AutoScalingGroup) inventory.Resource {
 		Attrs:    map[string]string{inventory.AttrDesired: strconv.Itoa(int(aws.ToInt32(g.DesiredCapacity)))},
 	}
 	r.Owner = owner(g, r.Tags)
+	if name := r.State[FieldLaunchConfiguration]; name != "" {
+		r.Links = append(r.Links, inventory.Link{
+			Relation: inventory.LaunchesFrom, To: r.Ref.Sibling(inventory.KindLaunchConfiguration, name),
+		})
+	}
 	for _, field := range sortedFields(r.State) {
 		prefix, ok := strings.CutSuffix(field, suffixVersion)
 		id := r.State[prefix+suffixID]
@@ -38,7 +43,27 @@ func (d *driver) resource(g *types.AutoScalingGroup) inventory.Resource {
 			Selector: r.State[field], Field: field,
 		})
 	}
+	putImages(&r, g.MixedInstancesPolicy)
 	return r
+}
+
+// putImages notes the images that overrides name: under the field of the override's own template, which it replaces the image
+// of, or else under the override.
+func putImages(r *inventory.Resource, mixed *types.MixedInstancesPolicy) {
+	if mixed == nil || mixed.LaunchTemplate == nil {
+		return
+	}
+	for i, o := range mixed.LaunchTemplate.Overrides {
+		image := aws.ToString(o.ImageId)
+		if image == "" {
+			continue
+		}
+		key := fmt.Sprintf("%s%d", prefixOverride, i)
+		if o.LaunchTemplateSpecification != nil {
+			key = overridePrefix(i) + suffixVersion
+		}
+		r.Attrs[inventory.AttrImage+"/"+key] = image
+	}
 }
 
 func state(g *types.AutoScalingGroup) fleet.State {
@@ -46,15 +71,20 @@ func state(g *types.AutoScalingGroup) fleet.State {
 	if name := aws.ToString(g.LaunchConfigurationName); name != "" {
 		s[FieldLaunchConfiguration] = name
 	}
-	putTemplate(s, prefixPlain, g.LaunchTemplate)
-	if g.MixedInstancesPolicy == nil || g.MixedInstancesPolicy.LaunchTemplate == nil {
-		return s
+	putTemplates(s, g.LaunchTemplate, g.MixedInstancesPolicy)
+	return s
+}
+
+// putTemplates writes every template that is named.
+func putTemplates(s fleet.State, plain *types.LaunchTemplateSpecification, mixed *types.MixedInstancesPolicy) {
+	putTemplate(s, prefixPlain, plain)
+	if mixed == nil || mixed.LaunchTemplate == nil {
+		return
 	}
-	putTemplate(s, prefixMixed, g.MixedInstancesPolicy.LaunchTemplate.LaunchTemplateSpecification)
-	for i, o := range g.MixedInstancesPolicy.LaunchTemplate.Overrides {
+	putTemplate(s, prefixMixed, mixed.LaunchTemplate.LaunchTemplateSpecification)
+	for i, o := range mixed.LaunchTemplate.Overrides {
 		putTemplate(s, overridePrefix(i), o.LaunchTemplateSpecification)
 	}
-	return s
 }
 
 // putTemplate writes a template's id and selector. A selector that was never given means $Default.

@@ -127,6 +127,43 @@ func TestCommands(t *testing.T) {
 	}
 }
 
+// What operates an instance by itself says what is to be done, and the instance not a second time.
+func TestTheOperatorSpeaksForItsInstance(t *testing.T) {
+	r := instance(options("optional", "1"))
+	r.Owner = fleet.Owner{Type: fleet.OwnerService, Name: "workspaces-instances.amazonaws.com", Managed: true}
+	operator := inventory.Resource{
+		Ref:   fleet.Ref{Place: place, Kind: inventory.KindWorkspace, ID: "wsinst-12345678"},
+		Links: []inventory.Link{{Relation: inventory.Operates, To: r.Ref}},
+	}
+	blocked := &assess.Verdict{Status: assess.Blocked, Reasons: []assess.Reason{{Code: assess.CodeManaged}}}
+	for _, others := range [][]inventory.Resource{nil, {operator}} {
+		ix := inventory.NewIndex(&inventory.Snapshot{Resources: append([]inventory.Resource{*r}, others...)})
+		if _, manuals := propose(kind.Case{Resource: r, Verdict: blocked, Index: ix}); len(manuals) != 1-len(others) {
+			t.Errorf("with %d operators the instance has %v", len(others), manuals)
+		}
+	}
+}
+
+func TestGroup(t *testing.T) {
+	d := &driver{place: place}
+	const asg, spot, fleetTag = kind.TagGroup, "aws:ec2spot:fleet-request-id", "aws:ec2:fleet-id"
+	for _, tt := range []struct {
+		name string
+		tags map[string]string
+		want string // kind and id
+	}{
+		{"none", map[string]string{"Name": "web"}, "/"},
+		{"a group", map[string]string{asg: "web"}, "auto-scaling-group/web"},
+		{"a group that launches by a fleet", map[string]string{fleetTag: "fleet-1", asg: "web"}, "auto-scaling-group/web"},
+		{"a fleet", map[string]string{fleetTag: "fleet-1"}, "ec2-fleet/fleet-1"},
+		{"a Spot Fleet", map[string]string{spot: "sfr-1"}, "spot-fleet/sfr-1"},
+	} {
+		if got := d.group(tt.tags); got.Kind+"/"+got.ID != tt.want {
+			t.Errorf("%s: got %s", tt.name, got)
+		}
+	}
+}
+
 func FuzzNamedMissing(f *testing.F) {
 	f.Add("The instance IDs 'i-0123456789abcdef0, i-01234567' do not exist")
 	f.Add("The instance ID 'i-0123456789abcdef0' does not exist")

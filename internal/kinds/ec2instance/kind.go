@@ -93,6 +93,9 @@ func propose(c kind.Case) ([]plan.Need, []plan.Manual) {
 
 // spokenFor tells whether what operates the instance was read itself: its own kind then says what is to be done.
 func spokenFor(c kind.Case, owner fleet.Owner) bool {
+	if len(c.Index.Operators(c.Resource.Ref)) > 0 {
+		return true
+	}
 	group, ok := c.Resource.Link(inventory.MemberOf)
 	if !ok {
 		return false

@@ -12,8 +12,10 @@ import (
 	"github.com/imdsctl/imdsctl/internal/kind"
 )
 
-// Tags that EC2 sets on what was launched from a template.
+// Tags that EC2 sets on what was launched from a template, and by a fleet.
 const (
+	tagFleet           = "aws:ec2:fleet-id"
+	tagSpotFleet       = "aws:ec2spot:fleet-request-id"
 	tagTemplateID      = "aws:ec2launchtemplate:id"
 	tagTemplateVersion = "aws:ec2launchtemplate:version"
 )
@@ -33,10 +35,8 @@ func (d *driver) resource(in *types.Instance) inventory.Resource {
 	// What was changed on a stopped instance stays pending until it starts; there is nothing to wait for.
 	r.Settling = r.Status != inventory.StatusStopped && in.MetadataOptions != nil &&
 		in.MetadataOptions.State == types.InstanceMetadataOptionsStatePending
-	if group := r.Tags[kind.TagGroup]; group != "" {
-		r.Links = append(r.Links, inventory.Link{
-			Relation: inventory.MemberOf, To: d.ref(inventory.KindAutoScaling, group),
-		})
+	if group := d.group(r.Tags); group.ID != "" {
+		r.Links = append(r.Links, inventory.Link{Relation: inventory.MemberOf, To: group})
 	}
 	if template := r.Tags[tagTemplateID]; template != "" {
 		r.Links = append(r.Links, inventory.Link{
@@ -45,6 +45,19 @@ func (d *driver) resource(in *types.Instance) inventory.Resource {
 		})
 	}
 	return r
+}
+
+// group is what launched the instance and would launch the next: its Auto Scaling group, which may itself use a fleet for
+// that, else its fleet.
+func (d *driver) group(tags map[string]string) fleet.Ref {
+	for _, by := range [][2]string{
+		{kind.TagGroup, inventory.KindAutoScaling}, {tagSpotFleet, inventory.KindSpotFleet}, {tagFleet, inventory.KindFleet},
+	} {
+		if id := tags[by[0]]; id != "" {
+			return d.ref(by[1], id)
+		}
+	}
+	return fleet.Ref{}
 }
 
 func (d *driver) ref(kindName, id string) fleet.Ref {

@@ -104,7 +104,7 @@ func (p *proposal) findUsers(c kind.Case) {
 		}
 	}
 	for _, m := range c.Index.Members(p.template.Ref) {
-		if _, grouped := m.Link(inventory.MemberOf); !grouped {
+		if c.Index.Group(m) == nil {
 			p.direct = append(p.direct, &user{Resource: m, version: p.def, verdict: c.Judge(m.Ref), proven: proven(c, m)})
 		}
 	}

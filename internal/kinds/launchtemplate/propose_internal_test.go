@@ -567,3 +567,22 @@ func TestProposeIsSafeInEveryOrder(t *testing.T) {
 		}
 	})
 }
+
+// TestAFleetThatLaunchesNoMoreStandsForNobody: the instance of an instant fleet, which is not listed, speaks for the default.
+func TestAFleetThatLaunchesNoMoreStandsForNobody(t *testing.T) {
+	for _, listed := range []bool{false, true} {
+		s := newSite(1, 1, "")
+		s.group("web", inventory.SelectDefault, assess.Ready)
+		i := s.direct("i-0123456789abcdef0", assess.Blocked)
+		r := &s.snapshot.Resources[len(s.snapshot.Resources)-1]
+		fleetRef := ref(inventory.KindFleet, "fleet-1")
+		r.Links = append(r.Links, inventory.Link{Relation: inventory.MemberOf, To: fleetRef})
+		if listed {
+			s.snapshot.Resources = append(s.snapshot.Resources, inventory.Resource{Ref: fleetRef})
+		}
+		needs, manuals := s.propose()
+		if listed != (len(needs) > 0) || listed == (len(manuals) > 0) {
+			t.Errorf("fleet listed: %t; got %q and %v, with %s blocked", listed, steps(needs), manuals, i)
+		}
+	}
+}
