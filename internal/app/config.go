@@ -40,7 +40,8 @@ func Kinds() []kind.Kind {
 	return out
 }
 
-// FollowUpActions lists the calls of a configuration's follow-ups, for the role that writes.
+// FollowUpActions lists the calls of a configuration's follow-ups, for the role that writes, and those by which first launches
+// are watched.
 func FollowUpActions(c *policy.Config) []kind.Action {
 	var documents []string
 	for i := range c.FollowUps {
@@ -48,7 +49,11 @@ func FollowUpActions(c *policy.Config) []kind.Action {
 			documents = append(documents, name)
 		}
 	}
-	return followup.Actions(documents...)
+	actions := followup.Actions(documents...)
+	if c.Targets.Templates {
+		actions = append(actions, followup.ProofActions()...)
+	}
+	return actions
 }
 
 // KindNames lists the names of all kinds.

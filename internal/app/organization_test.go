@@ -11,7 +11,6 @@ import (
 	"github.com/imdsctl/imdsctl/internal/awssim/core"
 	"github.com/imdsctl/imdsctl/internal/fleet"
 	"github.com/imdsctl/imdsctl/internal/inventory"
-	"github.com/imdsctl/imdsctl/internal/rollout"
 )
 
 // The policies of these tests, each on one account.
@@ -148,37 +147,5 @@ func TestPoliciesThatCannotBeReadAreAGap(t *testing.T) {
 		return c.Status == app.CheckFailed && strings.Contains(c.Remedy, "--management")
 	}) {
 		t.Errorf("doctor says %+v: %v", checks, err)
-	}
-}
-
-func TestAChangedPolicyIsTheDefaultOfItsAccounts(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t, twoFleets(), baseConfig+"targets: {organization_policies: true}\n")
-	mustScan(t, w.app)
-	p := mustPlan(t, w.app)
-	tokens := func() string {
-		t.Helper()
-		mustScan(t, w.app)
-		for row, err := range w.app.Resources(t.Context(), app.ResourceFilter{Accounts: []fleet.AccountID{shop},
-			Regions: []fleet.Region{virginia}, Kinds: []string{inventory.KindAccountDefaults}}) {
-			if err != nil {
-				t.Fatal(err)
-			}
-			return row.Resource.State[fleet.FieldTokens]
-		}
-		return ""
-	}
-	if got := tokens(); got != fleet.TokensOptional {
-		t.Fatalf("the default of the account is %q", got)
-	}
-	result, err := w.app.Apply(t.Context(), p, app.ApplyOptions{Yes: true, Reason: "test"})
-	if err != nil || result.Record.Status != rollout.Done {
-		t.Fatalf("rollout %+v: %v\n%s", result, err, stacksOf(result))
-	}
-	if got := tokens(); got != fleet.TokensRequired {
-		t.Errorf("with the policy changed, the default of the account is %q", got)
-	}
-	if got := verdicts(t, w.app, inventory.KindOrganizationPolicy)[onShop]; got != assess.Done {
-		t.Errorf("the policy is %s", got)
 	}
 }

@@ -158,7 +158,7 @@ func (c *call) send(
 	out, metadata, err := next.HandleFinalize(attemptCtx, in)
 	ended := e.clock.Now()
 	record := CallRecord{
-		Time: sent, Place: c.session.place, Action: c.action.name, Attempt: c.attempt,
+		Time: sent, Place: c.session.place, Action: c.action.name, Attempt: c.attempt, Purpose: c.hints.purpose,
 		Waited: waited, Duration: ended.Sub(sent),
 	}
 	record.RequestID, _ = awsmiddleware.GetRequestIDMetadata(metadata)

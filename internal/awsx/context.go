@@ -23,7 +23,13 @@ func Charge(ctx context.Context, bucket string, n float64) context.Context {
 	return withHints(ctx, func(h *hints) { h.bucket, h.tokens = bucket, n })
 }
 
+// For says what the calls made with the context are made for, in one word that their records have.
+func For(ctx context.Context, purpose string) context.Context {
+	return withHints(ctx, func(h *hints) { h.purpose = purpose })
+}
+
 type hints struct {
+	purpose    string
 	idempotent bool
 	until      time.Time
 	bucket     string
@@ -46,5 +52,5 @@ func hintsOf(ctx context.Context) hints {
 // withoutHints keeps the hints of a call from the STS calls made for its credentials.
 func withoutHints(ctx context.Context) context.Context {
 	h := hintsOf(ctx)
-	return context.WithValue(ctx, hintsKey{}, hints{until: h.until})
+	return context.WithValue(ctx, hintsKey{}, hints{until: h.until, purpose: h.purpose})
 }

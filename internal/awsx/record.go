@@ -28,6 +28,8 @@ type CallRecord struct {
 	Class     fleet.ErrorClass `json:"class,omitempty"`
 	RequestID string           `json:"request_id,omitempty"`
 	Throttled bool             `json:"throttled,omitempty"`
+	// Purpose is what For said.
+	Purpose string `json:"purpose,omitempty"`
 }
 
 // Recorder gets every attempt, when it is over and before the call returns. Call is called from many goroutines, must

@@ -19,6 +19,7 @@ import (
 	"github.com/imdsctl/imdsctl/internal/demo"
 	"github.com/imdsctl/imdsctl/internal/fleet"
 	"github.com/imdsctl/imdsctl/internal/inventory"
+	"github.com/imdsctl/imdsctl/internal/policy"
 	"github.com/imdsctl/imdsctl/internal/rollout"
 )
 
@@ -98,7 +99,7 @@ func (s *session) demo(ctx context.Context, o demoOptions) error {
 		"checks permissions as AWS does. Nothing leaves this machine.")
 	if p.stage, err = demo.New(demo.Options{
 		Seed: o.seed, Accounts: o.accounts, Instances: o.instances, SurpriseAfter: surpriseAfter, Pace: paceWork,
-		Kinds: app.Kinds(),
+		Kinds: app.Kinds(), FollowUps: app.FollowUpActions(policy.Default()),
 		Start: time.Now().Add(-simulated).Truncate(time.Hour),
 	}); err != nil {
 		return err

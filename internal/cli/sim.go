@@ -12,6 +12,7 @@ import (
 
 	"github.com/imdsctl/imdsctl/internal/app"
 	"github.com/imdsctl/imdsctl/internal/demo"
+	"github.com/imdsctl/imdsctl/internal/policy"
 )
 
 func (s *session) simCommand() *cobra.Command {
@@ -99,7 +100,8 @@ func region(stage *demo.Stage) string {
 }
 
 func (s *session) stage(o serveOptions) (*demo.Stage, error) {
-	options := demo.Options{Seed: o.seed, Start: s.now(), Pace: o.pace, Kinds: app.Kinds()}
+	options := demo.Options{Seed: o.seed, Start: s.now(), Pace: o.pace, Kinds: app.Kinds(),
+		FollowUps: app.FollowUpActions(policy.Default())}
 	switch o.scenario {
 	case "demo":
 		return demo.New(options)

@@ -42,6 +42,8 @@ type Options struct {
 	Pace float64
 	// Kinds are those whose actions the roles allow.
 	Kinds []kind.Kind
+	// FollowUps are the calls of follow-ups that the roles allow, too.
+	FollowUps []kind.Action
 }
 
 // Stage is the organization with everything that a command needs to work in it.
@@ -68,16 +70,16 @@ func New(o Options) (*Stage, error) {
 	if s.Summary, err = scenario.Organization(s.World, shape); err != nil {
 		return nil, err
 	}
-	return s, putRoles(s.World, s.Summary.Management, s.Summary.Accounts, o.Kinds)
+	return s, putRoles(s.World, s.Summary.Management, s.Summary.Accounts, o)
 }
 
 // putRoles deploys the roles that `imdsctl roles` prints to every account: the simulator enforces them.
-func putRoles(w *awssim.World, management fleet.AccountID, accounts []fleet.AccountID, kinds []kind.Kind) error {
+func putRoles(w *awssim.World, management fleet.AccountID, accounts []fleet.AccountID, of Options) error {
 	for _, account := range accounts {
 		a, _ := w.Account(account)
 		o := roles.Options{Principal: string(management), ExternalID: ExternalID, Partition: a.Partition,
-			Management: account == management}
-		list, err := roles.Build(kinds, o, roles.Read, roles.Write)
+			Management: account == management, FollowUps: of.FollowUps}
+		list, err := roles.Build(of.Kinds, o, roles.Read, roles.Write)
 		if err != nil {
 			return err
 		}

@@ -18,6 +18,7 @@ import (
 type lane struct {
 	opt   Options
 	place fleet.Place
+	reads reads
 
 	mu      sync.Mutex
 	lease   Lease

@@ -112,7 +112,7 @@ func (x *execution) look(ctx context.Context) (inventory.Resource, error) {
 	c := x.change()
 	drv, ok := x.drv.(kind.WriteReader)
 	if !ok {
-		return x.drv.Read(ctx, c.Ref.ID)
+		return x.lane.reads.read(ctx, c.Ref.Place, c.Ref.Kind, x.drv, c.Ref.ID)
 	}
 	w, err := x.again()
 	if err != nil {

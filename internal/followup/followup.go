@@ -51,7 +51,7 @@ func Kind() kind.Kind {
 			"metadata service: a Systems Manager document run on the instance, a program of this machine, or a task for a " +
 			"person; or, after a change of what is launched, seeing an instance that was launched from it. The step of the change " +
 			"stays open until it is done.",
-		Reads:  append(reads(), proofReads()...),
+		Reads:  append(reads(), ProofActions()...),
 		Writes: writes([]string{"arn:{partition}:ssm:{region}:*:document/*"}),
 		Verbs: []kind.Verb{
 			{
@@ -88,8 +88,8 @@ func reads() []kind.Action {
 	return []kind.Action{{Name: actionList, Resource: "*"}, {Name: actionInvocations, Resource: "*"}}
 }
 
-// proofReads are of the role that writes too: gates and the instances' own changes make the same calls.
-func proofReads() []kind.Action {
+// ProofActions lists what the role that writes needs to watch what is launched.
+func ProofActions() []kind.Action {
 	return []kind.Action{{Name: actionInstances, Resource: "*"}, {Name: actionStatus, Resource: "*"}}
 }
 

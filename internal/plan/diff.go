@@ -81,7 +81,7 @@ type Field struct {
 // Unset stands for a value that is not there.
 const Unset = "(unset)"
 
-// Plans of one stack.
+// What StackDifference.Only says.
 const (
 	OnlyOld = "old"
 	OnlyNew = "new"
@@ -109,7 +109,25 @@ func Compare(before, after *Plan) *Difference {
 	c.manuals()
 	c.exempt()
 	c.course()
-	return c.out
+	return c.out.whole()
+}
+
+// whole gives lists where there is nothing to list, for those who read them as JSON.
+func (d *Difference) whole() *Difference {
+	for _, l := range []*[]Field{&d.Rules, &d.Left, &d.Course} {
+		*l = append([]Field{}, *l...)
+	}
+	for _, s := range []*Differences{&d.Changes, &d.Manuals, &d.Exempt} {
+		for _, l := range []*[]Entry{&s.Came, &s.Went, &s.Differ} {
+			if *l == nil {
+				*l = []Entry{}
+			}
+		}
+	}
+	if d.Stacks == nil {
+		d.Stacks = []StackDifference{}
+	}
+	return d
 }
 
 type comparison struct {
@@ -601,7 +619,7 @@ func (c *comparison) course() {
 		}
 		out["takes"], out["ends"] = e.Duration().String(), e.End.UTC().Format("2006-01-02 15:04 UTC")
 		out["waits for"] = e.Limit
-		out["gate metrics"], out["gate dollars"] = strconv.FormatInt(e.Metrics, 10), strconv.FormatFloat(e.Dollars, 'f', 2, 64)
+		out["gate metrics"], out["gate dollars"] = strconv.FormatInt(e.Metrics, 10), strconv.FormatFloat(e.Dollars, 'f', -1, 64)
 		for action, n := range e.GateCalls {
 			out["gate calls "+action] = strconv.Itoa(n)
 		}

@@ -88,6 +88,8 @@ type stage struct {
 	clock clock.Clock
 	world *awssim.World
 	edge  *awsx.Edge
+	calls tally
+	gates *readings
 	out   *Result
 }
 
@@ -112,7 +114,7 @@ func (s *stage) build(ctx context.Context) error {
 	}
 	var err error
 	s.edge, err = awsx.New(ctx, awsx.Options{
-		Clock: s.clock, Share: s.opt.Share, Limits: s.opt.Limits, Load: s.caller(places), Jitter: func() float64 { return 0.5 },
+		Clock: s.clock, Share: s.opt.Share, Limits: s.opt.Limits, Recorder: &s.calls, Load: s.caller(places), Jitter: func() float64 { return 0.5 },
 	})
 	return err
 }
@@ -151,7 +153,8 @@ func (s *stage) play(ctx context.Context) (*Result, error) {
 	e.PollRest = pollRest
 	e.Journal, e.Clock, e.Logger, e.Holder = journal, s.clock, s.opt.Logger, "rehearsal"
 	e.Drivers = &drivers{session: s.session, clock: s.clock}
-	e.Gates = gates.New(gates.Options{Session: s.gateSession, Logger: s.opt.Logger})
+	s.gates = &readings{GateReader: gates.New(gates.Options{Session: s.gateSession, Logger: s.opt.Logger})}
+	e.Gates = s.gates
 	e.Progress = s.watch(p)
 	limited, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -176,7 +179,7 @@ var errHorizon = errors.New("the rehearsal's horizon was reached")
 // script is the plan as it is rehearsed: what leaves the simulated AWS, and what people do, is taken to go well at once.
 func (s *stage) script() *plan.Plan {
 	p := *s.opt.Plan
-	p.Header.Rules.Gates = slices.Clone(p.Header.Rules.Gates)
+	p.Header.Rules = restful(p.Header.Rules, p.Stacks)
 	p.Stacks = slices.Clone(p.Stacks)
 	p.Changes = slices.Clone(p.Changes)
 	left := map[string]bool{}

@@ -2,6 +2,7 @@ package rehearse
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 	"time"
 
@@ -102,7 +103,15 @@ func (s *stage) report(p *plan.Plan, r *engine.Record) {
 	for i := range p.Changes {
 		out.Changes[r.Changes[p.Changes[i].ID].Phase]++
 	}
-	out.Calls = s.edge.Stats().ByAction
+	times := 1.0
+	if s.gates.made > 0 {
+		times = max(1, float64(expected(s.opt.Plan, r))/float64(s.gates.made))
+	}
+	out.Calls = s.calls.total(times)
+	if times > 1 {
+		out.Assumed = append(out.Assumed, fmt.Sprintf("gates were read %d times, at least at the end of each bake; the calls shown are those of "+
+			"the rollout's some %d readings", s.gates.made, int(times*float64(s.gates.made))))
+	}
 	out.Broken = programs.Health(s.world).Broken
 	slices.Sort(out.Assumed)
 	out.Assumed = slices.Compact(out.Assumed)

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/imdsctl/imdsctl/internal/app"
 	"github.com/imdsctl/imdsctl/internal/awssim"
 	"github.com/imdsctl/imdsctl/internal/awssim/autoscaling"
 	"github.com/imdsctl/imdsctl/internal/awssim/core"
@@ -17,6 +18,7 @@ import (
 	"github.com/imdsctl/imdsctl/internal/fleet"
 	"github.com/imdsctl/imdsctl/internal/inventory"
 	"github.com/imdsctl/imdsctl/internal/policy"
+	"github.com/imdsctl/imdsctl/internal/roles"
 )
 
 // Tags of AWS that tell where an instance comes from, and who owns it.
@@ -65,7 +67,7 @@ func draw(t *testing.T, seed uint64, world *awssim.World) *drawn {
 		hop: map[string]int{}, managed: map[string]bool{}, byPlace: map[fleet.Place]*ground{}}
 	d.calm = d.chance(0.6)
 	accounts := []fleet.AccountID{"222222222222", "333333333333"}[:d.between(1, 2)]
-	if err := world.LoadSeed(organization(accounts)); err != nil {
+	if err := world.LoadSeed(organization(t, accounts)); err != nil {
 		t.Fatal(err)
 	}
 	all := []fleet.Region{"eu-west-1", "us-east-1"}
@@ -79,19 +81,36 @@ func draw(t *testing.T, seed uint64, world *awssim.World) *drawn {
 }
 
 // organization has the accounts, with both roles in each, and the management account that asks.
-func organization(accounts []fleet.AccountID) *core.Seed {
+func organization(t *testing.T, accounts []fleet.AccountID) *core.Seed {
+	t.Helper()
+	allowed := allowances(t)
 	s := &core.Seed{Organization: core.Organization{ID: "o-test123456", ManagementAccount: management},
 		Accounts: []core.AccountSeed{{ID: management, Name: "management"}}}
 	for i, id := range accounts {
 		a := core.AccountSeed{ID: id, Name: fmt.Sprintf("account-%d", i)}
 		for _, name := range []string{policy.DefaultReadRole, policy.DefaultWriteRole} {
 			a.Roles = append(a.Roles, core.RoleSeed{Name: name, Trust: json.RawMessage(core.TrustAccount(management, "")),
-				Policies: map[string]json.RawMessage{"all": json.RawMessage(core.AllowActions("ec2:*", "autoscaling:*",
-					"cloudwatch:*", "elasticloadbalancing:*", "iam:PassRole"))}})
+				Policies: map[string]json.RawMessage{"all": json.RawMessage(core.AllowActions(allowed[name]...))}})
 		}
 		s.Accounts = append(s.Accounts, a)
 	}
 	return s
+}
+
+// allowances are the actions of the roles that imdsctl prints, by the name of the role: what the kinds declare and no more.
+func allowances(t *testing.T) map[string][]string {
+	t.Helper()
+	printed, err := roles.Build(app.Kinds(), roles.Options{FollowUps: app.FollowUpActions(policy.Default())}, roles.Read, roles.Write)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := map[string][]string{}
+	for _, r := range printed {
+		for _, s := range r.Statements {
+			out[r.Name] = append(out[r.Name], s.Actions...)
+		}
+	}
+	return out
 }
 
 func (d *drawn) chance(p float64) bool       { return d.rng.Float64() < p }

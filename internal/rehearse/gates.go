@@ -1,0 +1,116 @@
+package rehearse
+
+import (
+	"context"
+	"maps"
+	"sync"
+	"time"
+
+	"github.com/imdsctl/imdsctl/internal/awsx"
+	"github.com/imdsctl/imdsctl/internal/engine"
+	"github.com/imdsctl/imdsctl/internal/plan"
+	"github.com/imdsctl/imdsctl/internal/rollout"
+)
+
+// A rehearsal reads gates less often than the rollout will: what they see changes when programs break, and a day that is looked
+// at every five minutes costs as much to rehearse as all the changes made before it. The reading at the end of each bake, which
+// decides, is always made. The calls of those left out are added in the report.
+
+// readingsABake is how often gates are read at most in the longest bake.
+const readingsABake = 4
+
+// purpose marks the calls that read gates.
+const purpose = "gates"
+
+// restful gives rules under which gates are read no more often than that.
+func restful(rules plan.Rules, stacks []plan.Stack) plan.Rules {
+	longest := time.Duration(0)
+	for i := range stacks {
+		for _, step := range stacks[i].Steps {
+			longest = max(longest, step.Bake)
+		}
+	}
+	rules.GateInterval = max(rules.GateInterval, longest/readingsABake)
+	return rules
+}
+
+// readings is a reader of gates that counts.
+type readings struct {
+	engine.GateReader
+	mu   sync.Mutex
+	made int
+}
+
+// ReadGates implements engine.GateReader.
+func (r *readings) ReadGates(ctx context.Context, q engine.GateQuery) (engine.GateResult, error) {
+	r.mu.Lock()
+	r.made++
+	r.mu.Unlock()
+	return r.GateReader.ReadGates(awsx.For(ctx, purpose), q)
+}
+
+// tally counts calls by action, those for gates apart.
+type tally struct {
+	mu         sync.Mutex
+	all, gates map[string]awsx.Counts
+}
+
+// Call implements awsx.Recorder.
+func (t *tally) Call(c awsx.CallRecord) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.all == nil {
+		t.all, t.gates = map[string]awsx.Counts{}, map[string]awsx.Counts{}
+	}
+	into := t.all
+	if c.Purpose == purpose {
+		into = t.gates
+	}
+	n := into[c.Action]
+	n.Calls++
+	switch {
+	case c.Throttled:
+		n.Throttles++
+	case c.Class != "":
+		n.Errors++
+	}
+	into[c.Action] = n
+}
+
+// total adds the calls for gates as they would be with so many times the readings.
+func (t *tally) total(times float64) map[string]awsx.Counts {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	out := maps.Clone(t.all)
+	if out == nil {
+		out = map[string]awsx.Counts{}
+	}
+	for action, n := range t.gates {
+		sum := out[action]
+		sum.Calls += int64(float64(n.Calls)*times + 0.5)
+		sum.Throttles += n.Throttles
+		sum.Errors += n.Errors
+		out[action] = sum
+	}
+	return out
+}
+
+// expected is how many readings the rollout makes of the gates of the stacks that got done: before each, at each interval of a
+// bake, and at its end.
+func expected(p *plan.Plan, r *engine.Record) int {
+	n := 0
+	for i := range p.Stacks {
+		s := &p.Stacks[i]
+		if r.Stacks[s.ID].Phase != rollout.StackDone {
+			continue
+		}
+		n++
+		for _, step := range s.Steps {
+			n++
+			if every := p.Header.Rules.GateInterval; every > 0 && step.Bake > 0 {
+				n += int((step.Bake - 1) / every)
+			}
+		}
+	}
+	return n
+}
