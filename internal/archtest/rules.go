@@ -142,11 +142,12 @@ func House() Rules {
 			},
 
 			// The faces and the wiring.
+			{Package: "internal/report", Own: pure, Pure: true},
 			{Package: "internal/app/...", Own: []string{"internal/..."}, Modules: with(sdk, yaml...)},
 			{
 				Package: "internal/cli/...",
 				Own: with(pure, "internal/app/...", "internal/cli/...", "internal/clock", "internal/demo", "internal/roles",
-					"internal/kind"),
+					"internal/kind", "internal/report"),
 				Modules: faces, NoSQL: true,
 			},
 			{Package: "cmd/imdsctl", Own: []string{"internal/cli"}, NoSQL: true},

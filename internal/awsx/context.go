@@ -52,5 +52,5 @@ func hintsOf(ctx context.Context) hints {
 // withoutHints keeps the hints of a call from the STS calls made for its credentials.
 func withoutHints(ctx context.Context) context.Context {
 	h := hintsOf(ctx)
-	return context.WithValue(ctx, hintsKey{}, hints{until: h.until, purpose: h.purpose})
+	return context.WithValue(ctx, hintsKey{}, hints{until: h.until})
 }

@@ -3,11 +3,10 @@ package cli
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -18,6 +17,7 @@ import (
 	"github.com/imdsctl/imdsctl/internal/assess"
 	"github.com/imdsctl/imdsctl/internal/fleet"
 	"github.com/imdsctl/imdsctl/internal/plan"
+	"github.com/imdsctl/imdsctl/internal/report"
 )
 
 type planOptions struct {
@@ -35,9 +35,10 @@ func (s *session) planCommand() *cobra.Command {
 what it rests on, in stacks, steps and waves. No AWS call is made and nothing is changed. The plan's digest is
 what gets approved: apply does this plan and nothing else.`,
 		Example: `  imdsctl plan --out plan.json
+  imdsctl plan --out plan.json --format html > plan.html   # the plan, and a page that a change board can sign
   imdsctl show plan.json
   imdsctl rollout approve DIGEST && imdsctl apply plan.json`,
-		Annotations: formats("table json"),
+		Annotations: formats("table json html"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return s.with(cmd.Context(), func(ctx context.Context, a *app.App) error { return s.plan(ctx, a, o) })
 		},
@@ -46,6 +47,7 @@ what gets approved: apply does this plan and nothing else.`,
 	f.StringVarP(&o.out, "out", "o", "", "write the plan to this `file`; without it, it is only summed up")
 	f.StringSliceVar(&o.accounts, "account", nil, "plan only these account `ids`")
 	f.BoolVar(&o.force, "force", false, "overwrite an existing file")
+	cmd.AddCommand(s.planDiffCommand())
 	return cmd
 }
 
@@ -67,9 +69,12 @@ func (s *session) plan(ctx context.Context, a *app.App, o planOptions) error {
 			return err
 		}
 	}
-	if s.format == "json" {
+	switch s.format {
+	case "json":
 		err = writeJSON(s.env.Out, planDocument(p, o.out))
-	} else {
+	case "html":
+		err = report.Plan(s.env.Out, p, report.Options{Now: s.now(), File: o.out, Gaps: result.Gaps})
+	default:
 		s.showPlan(p)
 		s.showGaps(result.Gaps)
 	}
@@ -83,7 +88,7 @@ func (s *session) plan(ctx context.Context, a *app.App, o planOptions) error {
 			s.diagnose(d)
 		}
 	}
-	if o.out != "" && s.format != "json" && err == nil {
+	if o.out != "" && s.format == "table" && err == nil {
 		s.planNext(p, o.out)
 	}
 	if err == nil && len(result.Gaps) > 0 {
@@ -100,25 +105,9 @@ func (s *session) planNext(p *plan.Plan, path string) {
 	}
 }
 
-// writePlan writes a plan beside its place and then moves it there, so that no half of a plan is ever found. It is for its
-// owner's eyes only until they share it: it lists what is weak, and where.
-func (s *session) writePlan(ctx context.Context, a *app.App, path string, p *plan.Plan) (err error) {
-	f, err := os.CreateTemp(filepath.Dir(path), ".imdsctl-plan-*")
-	if err != nil {
-		return fmt.Errorf("write the plan: %w", err)
-	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, os.Remove(f.Name()))
-		}
-	}()
-	if err := a.WritePlan(ctx, f, path, p); err != nil {
-		return errors.Join(err, f.Close())
-	}
-	if err := errors.Join(f.Sync(), f.Close()); err != nil {
-		return fmt.Errorf("write the plan %s: %w", path, err)
-	}
-	if err := os.Rename(f.Name(), path); err != nil {
+// writePlan writes a plan and records it.
+func (s *session) writePlan(ctx context.Context, a *app.App, path string, p *plan.Plan) error {
+	if err := writeFile(path, true, func(w io.Writer) error { return a.WritePlan(ctx, w, path, p) }); err != nil {
 		return fmt.Errorf("write the plan %s: %w", path, err)
 	}
 	return nil

@@ -3,12 +3,13 @@ package cli
 import (
 	"io"
 	"os"
-	"strconv"
 	"strings"
 
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/jedib0t/go-pretty/v6/text"
 	"golang.org/x/term"
+
+	"github.com/imdsctl/imdsctl/internal/report"
 )
 
 // A style is a list of SGR parameters; styles add up: red+bold.
@@ -133,13 +134,7 @@ func (s *screen) fit(columns []column, widths []int) {
 }
 
 // count writes a number with its thousands apart: "3,812".
-func count[N int | int64](n N) string {
-	s := strconv.FormatInt(int64(n), 10)
-	for i := len(s) - 3; i > 0 && s[i-1] != '-'; i -= 3 {
-		s = s[:i] + "," + s[i:]
-	}
-	return s
-}
+func count[N int | int64](n N) string { return report.Count(n) }
 
 // some is count, with a dot for zero, which is easier to read past in a table.
 func some[N int | int64](n N) string {
@@ -150,15 +145,7 @@ func some[N int | int64](n N) string {
 }
 
 // plural gives "1 stack", "3 stacks".
-func plural[N int | int64](n N, noun string) string {
-	switch {
-	case n == 1:
-		return "1 " + noun
-	case strings.HasSuffix(noun, "y"):
-		return count(n) + " " + noun[:len(noun)-1] + "ies"
-	}
-	return count(n) + " " + noun + "s"
-}
+func plural[N int | int64](n N, noun string) string { return report.Plural(n, noun) }
 
 // bar draws a share of a whole in n columns.
 func bar(n int, done, total int) string {

@@ -11,31 +11,48 @@ import (
 	"github.com/imdsctl/imdsctl/internal/app"
 	"github.com/imdsctl/imdsctl/internal/fleet"
 	"github.com/imdsctl/imdsctl/internal/plan"
+	"github.com/imdsctl/imdsctl/internal/report"
 )
 
 func (s *session) showCommand() *cobra.Command {
-	var stack string
-	var all bool
+	var o showOptions
 	cmd := &cobra.Command{
 		Use: "show PLAN", Short: "Show a plan: its waves and stacks, or every change of a stack", GroupID: groupDo,
 		Args: cobra.ExactArgs(1),
 		Long: `Shows a plan file and checks it: a file that was edited is refused, because its digest no longer fits.
-It needs neither AWS nor the database.`,
+It needs neither AWS nor the database. --format html writes one page, without scripts or anything from a network,
+that a change board can read, print and sign; of a large plan it lists a part one by one, and says what it leaves
+out.`,
 		Example: `  imdsctl show plan.json
   imdsctl show plan.json --stack s-0a1b2c3d4e5f      # before, after, evidence and undo of each change
-  imdsctl show plan.json --format json | jq '.changes[].ref'`,
-		Annotations: formats("table json"),
+  imdsctl show plan.json --format json | jq '.changes[].ref'
+  imdsctl show plan.json --format html --out plan.html   # for a change board`,
+		Annotations: formats("table json html"),
 		RunE: func(_ *cobra.Command, args []string) error {
 			p, err := readPlan(args[0])
 			if err != nil {
 				return err
 			}
-			return s.show(p, stack, all)
+			if s.format == "html" {
+				return s.showPage(p, args[0], o)
+			}
+			if o.out != "" {
+				return misuse("--out", "Give --format html, or direct the output into a file.", "only a page is written to a file")
+			}
+			return s.show(p, o.stack, o.all)
 		},
 	}
-	cmd.Flags().StringVar(&stack, "stack", "", "only the stack of this `id` or name, in detail")
-	cmd.Flags().BoolVar(&all, "all", false, "every stack in detail")
+	f := cmd.Flags()
+	f.StringVar(&o.stack, "stack", "", "only the stack of this `id` or name, in detail")
+	f.BoolVar(&o.all, "all", false, "every stack in detail")
+	f.StringVarP(&o.out, "out", "o", "", "write the page of --format html to this `file`")
+	f.BoolVar(&o.force, "force", false, "overwrite an existing file")
 	return cmd
+}
+
+type showOptions struct {
+	stack, out string
+	all, force bool
 }
 
 // readPlan reads a plan file. A file that is not there is wrong usage.
@@ -173,7 +190,7 @@ func (s *session) showStack(p *plan.Plan, st *plan.Stack) {
 func (s *session) showChange(c *plan.Change) {
 	if c.Ref.Kind == plan.KindFollowUp {
 		fmt.Fprintln(s.env.Out, s.out.labelled(fmt.Sprintf("    %s  %s ", s.out.paint(bold, resourceOf(c)), s.out.paint(dim, c.ID)),
-			followUpWords(c)))
+			report.FollowUp(c)))
 		return
 	}
 	name := c.Name

@@ -122,11 +122,15 @@ func (x *execution) look(ctx context.Context) (inventory.Resource, error) {
 		Params: w.Params, Made: x.state.Outputs})
 }
 
+// pace is how long after a write it is read for the first time, and half of how long after that for the second. Each read more
+// comes out of the limit that gates and everybody else in the account share.
+func (x *execution) pace() time.Duration { return min(time.Second, x.lane.opt.Consistency/10) }
+
 // read reads the resource until it has settled and is as hoped, or patience runs out; then it gives what it read last.
 func (x *execution) read(ctx context.Context, hoped func(inventory.Resource) bool, patience time.Duration) (inventory.Resource, error) {
 	clk := x.lane.opt.Clock
 	until := clk.Now().Add(patience)
-	wait := 250 * time.Millisecond
+	wait := 2 * x.pace()
 	for {
 		r, err := x.look(ctx)
 		if err == nil && !r.Settling && hoped(r) {

@@ -187,5 +187,11 @@ const (
 	OwnerService        = "aws-service"
 )
 
+// IsCode tells whether the owner is infrastructure as code: a setting may be written, and must be changed in the code too, or
+// the code changes it back.
+func (o Owner) IsCode() bool {
+	return !o.Managed && (o.Type == OwnerTerraform || o.Type == OwnerCloudFormation)
+}
+
 // String gives "type name", or "" where nobody is known.
 func (o Owner) String() string { return strings.TrimSpace(o.Type + " " + o.Name) }

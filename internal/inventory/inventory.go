@@ -63,8 +63,11 @@ type Resource struct {
 	// It is immutable content, hence not part of State.
 	Launch map[string]fleet.Options `json:"launch,omitempty"`
 	Tags   map[string]string        `json:"tags,omitempty"`
-	Owner  fleet.Owner              `json:"owner,omitzero"`
-	Links  []Link                   `json:"links,omitempty"`
+	// Owner is who the resource itself names, by its tags or Operator; see Index.Owner.
+	Owner fleet.Owner `json:"owner,omitzero"`
+	// Claims are what infrastructure as code says of it, in order: the Terraform states and CloudFormation stacks that list it.
+	Claims []fleet.Owner `json:"claims,omitempty"`
+	Links  []Link        `json:"links,omitempty"`
 	// Attrs describe and never decide a comparison: image, instance type, profile.
 	Attrs map[string]string `json:"attrs,omitempty"`
 	// Settling means that AWS has accepted a change of State and not finished it.
@@ -363,8 +366,9 @@ func (ix *Index) clustered(name string) []*Resource {
 	return out
 }
 
-// Owner is who would change a resource back. What a service operates belongs to the service, and so do the members of a group
-// that it operates, whatever their own tags say.
+// Owner is who would change a resource back, the nearest first: the service that manages it, by its own word or its tags; what
+// operates it, or the group it is a member of; the code that lists it (Claims); whoever else its tags name. What a service
+// operates belongs to the service, whatever code and tags say.
 func (ix *Index) Owner(r *Resource) fleet.Owner {
 	if r.Owner.Managed {
 		return r.Owner
@@ -383,7 +387,28 @@ func (ix *Index) Owner(r *Resource) fleet.Owner {
 			}
 		}
 	}
+	if len(r.Claims) > 0 {
+		return r.Claims[0]
+	}
 	return r.Owner
+}
+
+// Code is the infrastructure as code that has to be changed as well for a change to last: what owns the resource, or what owns
+// the service's resource that operates it. The zero Owner where none is known.
+func (ix *Index) Code(r *Resource) fleet.Owner {
+	if o := ix.Owner(r); o.IsCode() {
+		return o
+	}
+	by := ix.operators[r.Ref]
+	if l, ok := r.Link(MemberOf); ok && len(by) == 0 {
+		by = ix.operators[l.To]
+	}
+	for _, operator := range by {
+		if o := ix.Owner(operator); o.IsCode() {
+			return o
+		}
+	}
+	return fleet.Owner{}
 }
 
 // Gap finds the scope that keeps kind from being known completely in this place, if any.

@@ -98,7 +98,10 @@ func (b *Builder) count(p Proposal) {
 			b.plan.Exempt = append(b.plan.Exempt, Exempt{Ref: r.Ref, Name: r.Name, Owner: e.Owner, Reason: e.Reason, Expires: e.Expires.String()})
 		}
 	}
-	b.plan.Manuals = append(b.plan.Manuals, p.Manuals...)
+	for _, m := range p.Manuals {
+		m.Owner = code(p, m.Ref)
+		b.plan.Manuals = append(b.plan.Manuals, m)
+	}
 }
 
 // chain gives each change its whole before and after: the first change of a resource starts from what was found, each
@@ -131,7 +134,7 @@ func (b *Builder) chain(p Proposal, ordered []*Need) ([]*Change, []*Need, error)
 			before = before.Clone()
 		}
 		c := &Change{ID: changeID(n.Key()), Ref: n.Ref, Name: r.Name, Action: n.Action, Class: n.Class, Before: before, After: after,
-			Params: n.Params, Outputs: n.Outputs, Why: n.Why}
+			Params: n.Params, Outputs: n.Outputs, Why: n.Why, Owner: p.Report.Index.Code(r)}
 		for _, a := range n.After {
 			if id := changeID(a); ids[id] {
 				c.Needs = append(c.Needs, id)

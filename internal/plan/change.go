@@ -178,11 +178,13 @@ type Change struct {
 	// Canary marks the change whose success opens the rest of its stack.
 	Canary bool `json:"canary,omitempty"`
 	// Undo is what a rollback can do: "full", "behaviour" (residue stays) or "none".
-	Undo       string   `json:"undo"`
-	Disruption string   `json:"disruption"`
-	Residue    string   `json:"residue,omitempty"`
-	Why        string   `json:"why"`
-	Evidence   Evidence `json:"evidence"`
+	Undo       string `json:"undo"`
+	Disruption string `json:"disruption"`
+	Residue    string `json:"residue,omitempty"`
+	Why        string `json:"why"`
+	// Owner is the infrastructure as code that says the setting too, and changes it back unless it is changed as well.
+	Owner    fleet.Owner `json:"owner,omitzero"`
+	Evidence Evidence    `json:"evidence"`
 	// Override names the person and reason that accept v1 calls, where someone did.
 	Override string `json:"override,omitempty"`
 	// Calls are the AWS calls it will make, reads before and after included.
@@ -199,6 +201,8 @@ type Manual struct {
 	Remedy string    `json:"remedy,omitempty"`
 	// Commands are the AWS CLI commands that do it.
 	Commands []string `json:"commands,omitempty"`
+	// Owner is the infrastructure as code in which it has to be changed as well, or instead.
+	Owner fleet.Owner `json:"owner,omitzero"`
 }
 
 // merge joins needs with equal keys and refuses two that disagree on what they do.

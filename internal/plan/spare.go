@@ -31,6 +31,7 @@ func (b *Builder) spare(p Proposal, needs []*Need) ([]*Need, error) {
 			for _, a := range n.After {
 				if because, ok := dropped[a]; ok {
 					because.Ref, because.Name, because.Commands = n.Ref, name(p, n.Ref), append(because.Commands, b.byHand(p, n)...)
+					because.Owner = code(p, n.Ref)
 					dropped[n.Key()], changed = because, true
 					break
 				}
@@ -66,7 +67,7 @@ func (b *Builder) leave(m Manual) {
 
 // forbidden tells why a need may not be in the plan. An error is a defect of a kind.
 func (b *Builder) forbidden(p Proposal, n *Need) (Manual, bool, error) {
-	m := Manual{Ref: n.Ref, Name: name(p, n.Ref)}
+	m := Manual{Ref: n.Ref, Name: name(p, n.Ref), Owner: code(p, n.Ref)}
 	r := p.Report.Index.Resource(n.Ref)
 	if r == nil {
 		return m, false, fmt.Errorf("%s is proposed for %s, which the scan does not know", n.Action, n.Ref)
@@ -115,6 +116,14 @@ func (b *Builder) byHand(p Proposal, n *Need) []string {
 		return nil
 	}
 	return b.ByHand(&Change{Ref: n.Ref, Action: n.Action, Class: n.Class, Before: r.State, After: r.State.With(n.Patch), Params: n.Params})
+}
+
+// code is the infrastructure as code behind a resource.
+func code(p Proposal, ref fleet.Ref) fleet.Owner {
+	if r := p.Report.Index.Resource(ref); r != nil {
+		return p.Report.Index.Code(r)
+	}
+	return fleet.Owner{}
 }
 
 func name(p Proposal, ref fleet.Ref) string {

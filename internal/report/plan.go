@@ -40,8 +40,10 @@ type Limits struct {
 	List int
 }
 
-// DefaultLimits keep a page below about 6 MB, which every browser opens at once.
-func DefaultLimits() Limits { return Limits{Stacks: 400, Rows: 2500, Changes: 3000, PerForm: 25, List: 300} }
+// DefaultLimits keep a page below about 4 MB, which every browser opens at once.
+func DefaultLimits() Limits {
+	return Limits{Stacks: 800, Rows: 5000, Changes: 6000, PerForm: 25, List: 300}
+}
 
 // Unlimited lists everything, for plans of some thousand changes.
 func Unlimited() Limits {
@@ -61,7 +63,7 @@ func Plan(w io.Writer, p *plan.Plan, o Options) error {
 	page, err := template.New("plan").Funcs(template.FuncMap{
 		"count": func(n int) string { return Count(n) }, "plural": func(n int, noun string) string { return Plural(n, noun) },
 		"plural64": func(n int64, noun string) string { return Plural(n, noun) },
-		"brief": Brief, "time": stamp,
+		"brief":    Brief, "time": stamp,
 	}).Parse(planPage)
 	if err != nil {
 		return fmt.Errorf("the page of a plan: %w", err)

@@ -60,25 +60,24 @@ func (v *view) stacks(p *plan.Plan, limits Limits) {
 			grave[c.Stack] = true
 		}
 	}
-	detailed := map[string]bool{}
+	detailed := map[string]*stackView{}
 	for _, first := range []bool{true, false} {
 		for i := range p.Stacks {
-			id := p.Stacks[i].ID
-			if grave[id] == first && len(detailed) < limits.Stacks {
-				detailed[id] = true
+			s := &p.Stacks[i]
+			if grave[s.ID] == first && len(detailed) < limits.Stacks && v.Listed < limits.Changes {
+				detailed[s.ID] = v.detail(p, rowOf(p, s), of[s.ID], limits)
 			}
 		}
 	}
 	var brief []stackRow
 	for i := range p.Stacks {
 		s := &p.Stacks[i]
-		row := rowOf(p, s)
-		if !detailed[s.ID] || v.Listed >= limits.Changes {
-			brief = append(brief, row)
-			v.Unlisted += len(of[s.ID])
+		if d := detailed[s.ID]; d != nil {
+			v.Detailed = append(v.Detailed, d)
 			continue
 		}
-		v.Detailed = append(v.Detailed, v.detail(p, row, of[s.ID], limits))
+		brief = append(brief, rowOf(p, s))
+		v.Unlisted += len(of[s.ID])
 	}
 	v.Brief = clip(brief, limits.Rows)
 }
@@ -100,8 +99,8 @@ func rowOf(p *plan.Plan, s *plan.Stack) stackRow {
 	return r
 }
 
-func (v *view) detail(p *plan.Plan, row stackRow, changes []*plan.Change, limits Limits) stackView {
-	out := stackView{stackRow: row, After: len(row.After)}
+func (v *view) detail(p *plan.Plan, row stackRow, changes []*plan.Change, limits Limits) *stackView {
+	out := &stackView{stackRow: row, After: len(row.After)}
 	for _, g := range row.Stack.Gates {
 		out.Gates = append(out.Gates, GateName(p.Header.Rules.Gates[g])+": "+GateTarget(p.Header.Rules.Gates[g]))
 	}

@@ -41,7 +41,7 @@ type view struct {
 	GateCalls  []tally
 	CallsTotal int
 	Places     list[placeRow]
-	Detailed   []stackView
+	Detailed   []*stackView
 	Brief      list[stackRow]
 	Listed     int // changes that the page lists one by one
 	Unlisted   int
@@ -196,7 +196,7 @@ func (v *view) attention(p *plan.Plan) []string {
 		out = append(out, fmt.Sprintf("%s what runs: %s.", d.Name, Plural(d.Count, "change")))
 	}
 	if n := count["override"]; n > 0 {
-		out = append(out, Plural(n, "change")+" rests on a person's decision and not, or not alone, on evidence: see Overrides.")
+		out = append(out, "A person's decision, and not evidence alone, stands behind "+Plural(n, "change")+": see Overrides.")
 	}
 	if n := p.Header.Summary.Gaps; n > 0 {
 		out = append(out, Plural(n, "scope")+" could not be read: what is there is not known, and nothing that rests on it is planned.")
@@ -217,6 +217,9 @@ func kinds(p *plan.Plan) ([]kindRow, []tally) {
 	for i := range p.Changes {
 		c := &p.Changes[i]
 		k := kindRow{Kind: c.Ref.Kind, Action: c.Action, Undo: c.Undo, Hurts: c.Disruption}
+		if c.Action == plan.ActionLaunched || c.Action == plan.ActionReplaced {
+			k.Undo = "it only watches"
+		}
 		if steps := stage[c.Stack]; c.Step < len(steps) {
 			k.Stage = steps[c.Step].Stage
 		}

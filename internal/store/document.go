@@ -23,6 +23,7 @@ type document struct {
 	Attrs    map[string]string        `json:"attrs,omitempty"`
 	Tags     map[string]string        `json:"tags,omitempty"`
 	Owner    fleet.Owner              `json:"owner,omitzero"`
+	Claims   []fleet.Owner            `json:"claims,omitempty"`
 	Links    []link                   `json:"links,omitempty"`
 	Launch   map[string]fleet.Options `json:"launch,omitempty"`
 	Settling bool                     `json:"settling,omitempty"`
@@ -42,7 +43,7 @@ type link struct {
 const here = "./"
 
 func documentOf(r *inventory.Resource) document {
-	d := document{Name: r.Name, State: r.State, Attrs: r.Attrs, Tags: r.Tags, Owner: r.Owner, Launch: r.Launch, Settling: r.Settling,
+	d := document{Name: r.Name, State: r.State, Attrs: r.Attrs, Tags: r.Tags, Owner: r.Owner, Claims: r.Claims, Launch: r.Launch, Settling: r.Settling,
 		Says: r.Says}
 	for _, l := range r.Links {
 		to := l.To.String()

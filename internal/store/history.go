@@ -139,6 +139,9 @@ func (d *document) flatten() fleet.State {
 	if d.Owner.Managed {
 		out["owner-managed"] = "true"
 	}
+	for _, c := range d.Claims {
+		put("claim:"+c.Type, c.Name)
+	}
 	if d.Settling {
 		out["settling"] = "true"
 	}

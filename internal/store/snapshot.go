@@ -202,6 +202,7 @@ func readResources(ctx context.Context, tx *txn, place int64, snap *inventory.Sn
 
 func (d *document) fill(r *inventory.Resource, links []inventory.Link) {
 	r.Name, r.State, r.Launch, r.Tags = d.Name, d.State, d.Launch, d.Tags
+	r.Claims = d.Claims
 	r.Owner, r.Links, r.Attrs, r.Settling, r.Says = d.Owner, links, d.Attrs, d.Settling, d.Says
 }
 

@@ -45,6 +45,17 @@ func (l launch) unchanged() launch {
 	return l
 }
 
+// same tells whether two launches agree in all that no migration may touch. A launch configuration cannot be changed, so a group
+// is moved to a template that says what it said: besides what the two launches show, that it asked for detailed monitoring,
+// which is what a launch configuration does by default.
+func (l launch) same(was launch) bool {
+	if was.Template == "" && l.Template != "" {
+		was.Template = l.Template
+		was.Rest = fmt.Sprintf(`{"EbsOptimized":"false","ImageId":%q,"InstanceType":%q,"Monitoring":{"Enabled":"true"}}`, was.Image, was.Type)
+	}
+	return l.unchanged() == was.unchanged()
+}
+
 // picture is the fleet at one moment.
 type picture struct {
 	instances map[subject]fleet.Options
@@ -287,7 +298,7 @@ func (f *facts) keptInstance(b being) string {
 	case b.state.Options.Endpoint == fleet.Disabled:
 		return "its endpoint is disabled"
 	case f.dirty(b):
-		return "its lineage calls v1"
+		return lineageCalls
 	case b.gone:
 		return "it is no more"
 	}
@@ -302,7 +313,7 @@ func (f *facts) keptGroup(g subject) string {
 	case f.managed[key(inventory.KindAutoScaling, g.id)]:
 		return "a service manages it"
 	case f.dirtyGroup(g):
-		return "its lineage calls v1"
+		return lineageCalls
 	case f.any(func(b being) bool {
 		return b.place == g.place && b.group == g.id && !b.gone && f.isExempt(inventory.KindInstance, b.id)
 	}):
@@ -324,7 +335,7 @@ func (f *facts) keptBare(b being) string {
 	case b.managed():
 		return "a service manages it"
 	case f.dirty(b):
-		return "its lineage calls v1"
+		return lineageCalls
 	}
 	return ""
 }
@@ -388,6 +399,15 @@ func (f *facts) hopOf(b being) int {
 	return b.state.Options.HopLimit
 }
 
+// mayRaise tells of an instance that is kept only because of its v1 calls, and whose rule asks for a higher hop limit than it
+// has: a higher one breaks nobody, and is all that may change.
+func (f *facts) mayRaise(b being) bool {
+	return f.keptInstance(b) == lineageCalls && !b.gone && f.hopOf(b) > b.state.Options.HopLimit
+}
+
+// lineageCalls is why most of what is kept is kept.
+const lineageCalls = "its lineage calls v1"
+
 // wrongAtOnce tells what may not be so at any moment of an apply: an image or anything else of a launch that changed, a
 // launch that became weaker, and anything at all of those who are to be let alone.
 func (f *facts) wrongAtOnce(place fleet.Place, before, now *picture) []string {
@@ -403,7 +423,7 @@ func (f *facts) wrongAtOnce(place fleet.Place, before, now *picture) []string {
 		}
 		for i := range was {
 			switch {
-			case is[i].unchanged() != was[i].unchanged():
+			case !is[i].same(was[i]):
 				out = append(out, fmt.Sprintf("group %s would launch %+v, not %+v", g, is[i], was[i]))
 			case was[i].Options.Endpoint == fleet.Disabled && is[i].Options.Endpoint == fleet.Disabled: // nobody can call anything
 			case kept != "" && is[i].Options != was[i].Options:
@@ -481,11 +501,12 @@ func (f *facts) wrongAfter(before, now *picture) []string {
 		switch want := was; {
 		case b.gone:
 		case f.mustRequire(b):
-			want.Tokens = fleet.TokensRequired
-			if was.Tokens != fleet.TokensRequired {
-				want.HopLimit = f.hopOf(b)
-			}
+			want.Tokens, want.HopLimit = fleet.TokensRequired, f.hopOf(b)
 			if is != want {
+				out = append(out, fmt.Sprintf("instance %s has %+v, want %+v", b, is, want))
+			}
+		case f.mayRaise(b):
+			if want.HopLimit = f.hopOf(b); is != want {
 				out = append(out, fmt.Sprintf("instance %s has %+v, want %+v", b, is, want))
 			}
 		case f.keptInstance(b) != "" && is != was:
@@ -523,7 +544,9 @@ func (f *facts) wrongWrites(before *picture, calls []core.CallRecord) []string {
 				if at := slices.IndexFunc(f.beings, func(b being) bool { return b.id == id }); at < 0 {
 					why = "nobody knows it"
 				} else {
-					why = f.keptInstance(f.beings[at])
+					if b := f.beings[at]; !f.mayRaise(b) {
+						why = f.keptInstance(b)
+					}
 				}
 			case c.Action == "UpdateAutoScalingGroup":
 				g := subject{f.places[place], id}

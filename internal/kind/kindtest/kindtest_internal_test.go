@@ -183,6 +183,17 @@ func (f forgetful) Resume(
 	return f.write(ctx, c, d, w)
 }
 
+// plantVerdict lets an entry propose for another verdict than the one it was given.
+func plantVerdict(e *all.Entry, plant func(*assess.Verdict)) {
+	propose := e.Kind.Propose
+	e.Kind.Propose = func(c kind.Case) ([]plan.Need, []plan.Manual) {
+		v := *c.Verdict
+		plant(&v)
+		c.Verdict = &v
+		return propose(c)
+	}
+}
+
 type planted struct {
 	name, kind string
 	plant      func(*suite, *all.Entry, fstest.MapFS)
@@ -329,14 +340,29 @@ func faults() []planted {
 			e.Kind.Verbs[0].Calls["ec2:ModifyInstanceMetadataDefaults"] = 2
 		}), "made the writing calls"},
 		{"a proposal for what is not ready", defaults, entry(func(e *all.Entry) {
-			propose := e.Kind.Propose
-			e.Kind.Propose = func(c kind.Case) ([]plan.Need, []plan.Manual) {
-				v := *c.Verdict
-				v.Status = assess.Ready
-				c.Verdict = &v
-				return propose(c)
-			}
+			plantVerdict(e, func(v *assess.Verdict) { v.Status = assess.Ready })
 		}), "not ready"},
+		{"required tokens for what is unknown", instance, entry(func(e *all.Entry) {
+			plantVerdict(e, func(v *assess.Verdict) {
+				if v.Status == assess.Unknown {
+					v.Status, v.Want.HopLimit = assess.Ready, 0
+				}
+			})
+		}), "map[HttpTokens:required]), which is unknown, not ready"},
+		{"a lower hop limit for what is blocked", instance, entry(func(e *all.Entry) {
+			plantVerdict(e, func(v *assess.Verdict) {
+				if v.Status == assess.Blocked {
+					v.Status, v.Want = assess.Ready, fleet.Options{HopLimit: 1}
+				}
+			})
+		}), "map[HttpPutResponseHopLimit:1]), which is blocked, not ready"},
+		{"a higher hop limit for what is exempt", instance, entry(func(e *all.Entry) {
+			plantVerdict(e, func(v *assess.Verdict) {
+				if v.Status == assess.Exempt {
+					v.Status = assess.Unknown
+				}
+			})
+		}), "map[HttpPutResponseHopLimit:2]), which is exempt, not ready"},
 		{"an asking that writes", instance, entry(func(e *all.Entry) {
 			plantAsk(e, func(ctx context.Context, d kind.Driver, w kind.Write) error {
 				if err := d.(kind.UndoChecker).CheckUndo(ctx, w); err != nil {

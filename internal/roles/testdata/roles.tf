@@ -60,22 +60,170 @@ data "aws_iam_policy_document" "read" {
     sid = "Read"
 
     actions = [
+      "appstream:DescribeAppBlockBuilders",
+      "appstream:DescribeFleets",
+      "appstream:DescribeImageBuilders",
+      "appstream:DescribeImages",
       "autoscaling:DescribeAutoScalingGroups",
       "autoscaling:DescribeAutoScalingInstances",
+      "autoscaling:DescribeInstanceRefreshes",
+      "autoscaling:DescribeLaunchConfigurations",
       "autoscaling:DescribeScalingActivities",
+      "batch:DescribeComputeEnvironments",
       "cloudwatch:DescribeAlarms",
       "cloudwatch:GetMetricData",
+      "ec2:DescribeFleets",
+      "ec2:DescribeImages",
       "ec2:DescribeInstanceStatus",
       "ec2:DescribeInstances",
       "ec2:DescribeLaunchTemplateVersions",
       "ec2:DescribeLaunchTemplates",
       "ec2:DescribeRegions",
+      "ec2:DescribeSpotFleetRequests",
       "ec2:GetInstanceMetadataDefaults",
+      "ecs:DescribeCapacityProviders",
+      "ecs:DescribeTaskDefinition",
+      "ecs:ListClusters",
+      "ecs:ListTasks",
+      "eks:ListClusters",
+      "elasticbeanstalk:DescribeEnvironments",
       "elasticloadbalancing:DescribeTargetGroups",
       "elasticloadbalancing:DescribeTargetHealth",
+      "elasticmapreduce:DescribeSecurityConfiguration",
+      "elasticmapreduce:ListClusters",
+      "elasticmapreduce:ListSecurityConfigurations",
+      "imagebuilder:ListInfrastructureConfigurations",
+      "lightsail:GetInstances",
+      "sagemaker:ListNotebookInstances",
+      "workspaces-instances:ListWorkspaceInstances",
     ]
 
     resources = ["*"]
+  }
+
+  statement {
+    sid = "ReadEksNodegroup"
+
+    actions = [
+      "eks:ListNodegroups",
+    ]
+
+    resources = ["arn:${data.aws_partition.current.partition}:eks:*:${data.aws_caller_identity.current.account_id}:cluster/*"]
+  }
+
+  statement {
+    sid = "ReadEksNodegroup2"
+
+    actions = [
+      "eks:DescribeNodegroup",
+    ]
+
+    resources = ["arn:${data.aws_partition.current.partition}:eks:*:${data.aws_caller_identity.current.account_id}:nodegroup/*"]
+  }
+
+  statement {
+    sid = "ReadEcsCapacity"
+
+    actions = [
+      "ecs:DescribeClusters",
+      "ecs:ListContainerInstances",
+    ]
+
+    resources = ["arn:${data.aws_partition.current.partition}:ecs:*:${data.aws_caller_identity.current.account_id}:cluster/*"]
+  }
+
+  statement {
+    sid = "ReadEcsCapacity2"
+
+    actions = [
+      "ecs:DescribeContainerInstances",
+    ]
+
+    resources = ["arn:${data.aws_partition.current.partition}:ecs:*:${data.aws_caller_identity.current.account_id}:container-instance/*"]
+  }
+
+  statement {
+    sid = "ReadEcsCapacity3"
+
+    actions = [
+      "ecs:DescribeTasks",
+    ]
+
+    resources = ["arn:${data.aws_partition.current.partition}:ecs:*:${data.aws_caller_identity.current.account_id}:task/*"]
+  }
+
+  statement {
+    sid = "ReadSagemakerNotebook"
+
+    actions = [
+      "sagemaker:DescribeNotebookInstance",
+      "sagemaker:ListTags",
+    ]
+
+    resources = ["arn:${data.aws_partition.current.partition}:sagemaker:*:${data.aws_caller_identity.current.account_id}:notebook-instance/*"]
+  }
+
+  statement {
+    sid = "ReadLightsailInstance"
+
+    actions = [
+      "lightsail:GetInstance",
+      "lightsail:GetInstanceMetricData",
+    ]
+
+    resources = ["arn:${data.aws_partition.current.partition}:lightsail:*:${data.aws_caller_identity.current.account_id}:Instance/*"]
+  }
+
+  statement {
+    sid = "ReadBeanstalkEnvironment"
+
+    actions = [
+      "elasticbeanstalk:DescribeConfigurationSettings",
+      "elasticbeanstalk:DescribeEnvironmentResources",
+      "elasticbeanstalk:ListTagsForResource",
+    ]
+
+    resources = ["arn:${data.aws_partition.current.partition}:elasticbeanstalk:*:${data.aws_caller_identity.current.account_id}:environment/*"]
+  }
+
+  statement {
+    sid = "ReadEmrSecurityConfiguration"
+
+    actions = [
+      "elasticmapreduce:DescribeCluster",
+    ]
+
+    resources = ["arn:${data.aws_partition.current.partition}:elasticmapreduce:*:${data.aws_caller_identity.current.account_id}:cluster/*"]
+  }
+
+  statement {
+    sid = "ReadAppstream"
+
+    actions = [
+      "appstream:ListTagsForResource",
+    ]
+
+    resources = ["arn:${data.aws_partition.current.partition}:appstream:*:${data.aws_caller_identity.current.account_id}:*"]
+  }
+
+  statement {
+    sid = "ReadWorkspacesInstance"
+
+    actions = [
+      "workspaces-instances:GetWorkspaceInstance",
+    ]
+
+    resources = ["arn:${data.aws_partition.current.partition}:workspaces-instances:*:${data.aws_caller_identity.current.account_id}:workspaceinstance/*"]
+  }
+
+  statement {
+    sid = "ReadImageBuilder"
+
+    actions = [
+      "imagebuilder:GetInfrastructureConfiguration",
+    ]
+
+    resources = ["arn:${data.aws_partition.current.partition}:imagebuilder:*:${data.aws_caller_identity.current.account_id}:infrastructure-configuration/*"]
   }
 }
 
@@ -98,14 +246,87 @@ data "aws_iam_policy_document" "write" {
     sid = "ReadAgain"
 
     actions = [
+      "appstream:DescribeAppBlockBuilders",
+      "appstream:DescribeFleets",
+      "appstream:DescribeImages",
       "autoscaling:DescribeAutoScalingGroups",
+      "autoscaling:DescribeInstanceRefreshes",
+      "autoscaling:DescribeLaunchConfigurations",
+      "batch:DescribeComputeEnvironments",
+      "ec2:DescribeFleets",
+      "ec2:DescribeImages",
       "ec2:DescribeInstances",
       "ec2:DescribeLaunchTemplateVersions",
       "ec2:DescribeLaunchTemplates",
+      "ec2:DescribeSpotFleetRequests",
       "ec2:GetInstanceMetadataDefaults",
+      "elasticbeanstalk:DescribeEnvironments",
     ]
 
     resources = ["*"]
+  }
+
+  statement {
+    sid = "ReadEksNodegroup"
+
+    actions = [
+      "eks:DescribeNodegroup",
+    ]
+
+    resources = ["arn:${data.aws_partition.current.partition}:eks:*:${data.aws_caller_identity.current.account_id}:nodegroup/*"]
+  }
+
+  statement {
+    sid = "ReadSagemakerNotebook"
+
+    actions = [
+      "sagemaker:DescribeNotebookInstance",
+      "sagemaker:ListTags",
+    ]
+
+    resources = ["arn:${data.aws_partition.current.partition}:sagemaker:*:${data.aws_caller_identity.current.account_id}:notebook-instance/*"]
+  }
+
+  statement {
+    sid = "ReadLightsailInstance"
+
+    actions = [
+      "lightsail:GetInstance",
+    ]
+
+    resources = ["arn:${data.aws_partition.current.partition}:lightsail:*:${data.aws_caller_identity.current.account_id}:Instance/*"]
+  }
+
+  statement {
+    sid = "ReadBeanstalkEnvironment"
+
+    actions = [
+      "elasticbeanstalk:DescribeConfigurationSettings",
+      "elasticbeanstalk:DescribeEnvironmentResources",
+      "elasticbeanstalk:ListTagsForResource",
+    ]
+
+    resources = ["arn:${data.aws_partition.current.partition}:elasticbeanstalk:*:${data.aws_caller_identity.current.account_id}:environment/*"]
+  }
+
+  statement {
+    sid = "ReadAppstream"
+
+    actions = [
+      "appstream:ListTagsForResource",
+    ]
+
+    resources = ["arn:${data.aws_partition.current.partition}:appstream:*:${data.aws_caller_identity.current.account_id}:*"]
+  }
+
+  statement {
+    sid = "ReadImageBuilder"
+
+    actions = [
+      "imagebuilder:GetInfrastructureConfiguration",
+    ]
+
+    resources = ["arn:${data.aws_partition.current.partition}:imagebuilder:*:${data.aws_caller_identity.current.account_id}:infrastructure-configuration/*"]
   }
 
   statement {
@@ -122,7 +343,9 @@ data "aws_iam_policy_document" "write" {
     sid = "WriteLaunchTemplate"
 
     actions = [
+      "ec2:CreateLaunchTemplate",
       "ec2:CreateLaunchTemplateVersion",
+      "ec2:DeleteLaunchTemplate",
       "ec2:DeleteLaunchTemplateVersions",
       "ec2:ModifyLaunchTemplate",
     ]
@@ -141,9 +364,27 @@ data "aws_iam_policy_document" "write" {
   }
 
   statement {
+    sid = "TagAtLaunch"
+
+    actions = [
+      "ec2:CreateTags",
+    ]
+
+    resources = ["arn:${data.aws_partition.current.partition}:ec2:*:${data.aws_caller_identity.current.account_id}:*/*"]
+
+    condition {
+      test     = "StringEquals"
+      variable = "ec2:CreateAction"
+      values   = ["RunInstances"]
+    }
+  }
+
+  statement {
     sid = "WriteAutoScalingGroup"
 
     actions = [
+      "autoscaling:CancelInstanceRefresh",
+      "autoscaling:StartInstanceRefresh",
       "autoscaling:UpdateAutoScalingGroup",
     ]
 
@@ -167,22 +408,6 @@ data "aws_iam_policy_document" "write" {
   }
 
   statement {
-    sid = "TagAtLaunch"
-
-    actions = [
-      "ec2:CreateTags",
-    ]
-
-    resources = ["arn:${data.aws_partition.current.partition}:ec2:*:${data.aws_caller_identity.current.account_id}:*/*"]
-
-    condition {
-      test     = "StringEquals"
-      variable = "ec2:CreateAction"
-      values   = ["RunInstances"]
-    }
-  }
-
-  statement {
     sid = "PassInstanceRoles"
 
     actions = [
@@ -196,6 +421,122 @@ data "aws_iam_policy_document" "write" {
       variable = "iam:PassedToService"
       values   = ["ec2.amazonaws.com", "ec2.amazonaws.com.cn"]
     }
+  }
+
+  statement {
+    sid = "WriteEc2Fleet"
+
+    actions = [
+      "ec2:ModifyFleet",
+    ]
+
+    resources = ["arn:${data.aws_partition.current.partition}:ec2:*:${data.aws_caller_identity.current.account_id}:fleet/*"]
+  }
+
+  statement {
+    sid = "WriteSpotFleet"
+
+    actions = [
+      "ec2:ModifySpotFleetRequest",
+    ]
+
+    resources = ["arn:${data.aws_partition.current.partition}:ec2:*:${data.aws_caller_identity.current.account_id}:spot-fleet-request/*"]
+  }
+
+  statement {
+    sid = "WriteAmi"
+
+    actions = [
+      "ec2:ModifyImageAttribute",
+    ]
+
+    resources = ["arn:${data.aws_partition.current.partition}:ec2:*::image/*"]
+  }
+
+  statement {
+    sid = "WriteEksNodegroup"
+
+    actions = [
+      "eks:UpdateNodegroupVersion",
+    ]
+
+    resources = ["arn:${data.aws_partition.current.partition}:eks:*:${data.aws_caller_identity.current.account_id}:nodegroup/*"]
+  }
+
+  statement {
+    sid = "WriteBatchEnvironment"
+
+    actions = [
+      "batch:UpdateComputeEnvironment",
+    ]
+
+    resources = ["arn:${data.aws_partition.current.partition}:batch:*:${data.aws_caller_identity.current.account_id}:compute-environment/*"]
+  }
+
+  statement {
+    sid = "WriteSagemakerNotebook"
+
+    actions = [
+      "sagemaker:StartNotebookInstance",
+      "sagemaker:StopNotebookInstance",
+      "sagemaker:UpdateNotebookInstance",
+    ]
+
+    resources = ["arn:${data.aws_partition.current.partition}:sagemaker:*:${data.aws_caller_identity.current.account_id}:notebook-instance/*"]
+  }
+
+  statement {
+    sid = "WriteLightsailInstance"
+
+    actions = [
+      "lightsail:UpdateInstanceMetadataOptions",
+    ]
+
+    resources = ["arn:${data.aws_partition.current.partition}:lightsail:*:${data.aws_caller_identity.current.account_id}:Instance/*"]
+  }
+
+  statement {
+    sid = "WriteBeanstalkEnvironment"
+
+    actions = [
+      "elasticbeanstalk:UpdateEnvironment",
+    ]
+
+    resources = ["arn:${data.aws_partition.current.partition}:elasticbeanstalk:*:${data.aws_caller_identity.current.account_id}:environment/*"]
+  }
+
+  statement {
+    sid = "WriteAppstream"
+
+    actions = [
+      "appstream:StartFleet",
+      "appstream:StopFleet",
+      "appstream:UpdateFleet",
+    ]
+
+    resources = ["arn:${data.aws_partition.current.partition}:appstream:*:${data.aws_caller_identity.current.account_id}:fleet/*"]
+  }
+
+  statement {
+    sid = "WriteAppstream2"
+
+    actions = [
+      "appstream:StartAppBlockBuilder",
+      "appstream:StopAppBlockBuilder",
+      "appstream:UpdateAppBlockBuilder",
+    ]
+
+    resources = ["arn:${data.aws_partition.current.partition}:appstream:*:${data.aws_caller_identity.current.account_id}:app-block-builder/*"]
+  }
+
+  statement {
+    sid = "WriteImageBuilder"
+
+    actions = [
+      "imagebuilder:UpdateInfrastructureConfiguration",
+    ]
+
+    resources = ["arn:${data.aws_partition.current.partition}:imagebuilder:*:${data.aws_caller_identity.current.account_id}:infrastructure-configuration/*"]
   }
 
   statement {
