@@ -1,6 +1,7 @@
 package assess
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -155,6 +156,15 @@ func (j *judge) launch(r *inventory.Resource, l inventory.Link) FutureLaunch {
 	f := FutureLaunch{By: r.Ref, Name: r.Name, Field: l.Field, From: l.To, Selector: l.Selector}
 	source := j.index.Resource(l.To)
 	in := j.input(r)
+	if l.Starts && (l.Selector == "" || l.Selector == inventory.SelectDefault || l.Selector == inventory.SelectLatest) {
+		// A service that replaces what runs to follow a template took the number that the selector meant at that time.
+		f.unresolved = fmt.Sprintf("it launches the version that %s of its template %s was at its last update, which AWS does not show: "+
+			"let it name the version by its number", cmp.Or(l.Selector, inventory.SelectDefault), l.To.ID)
+		in.Source = Level{Origin: originOf(l.To.Kind), Where: l.To.ID, Unread: f.unresolved}
+		in.Image = j.imageOf(imagesOf(r, l.Field, nil, ""))
+		f.Launch = Effective(in)
+		return f
+	}
 	if source == nil {
 		f.unresolved = fmt.Sprintf("its %s %s was not read", l.To.Kind, l.To.ID)
 		in.Source = Level{Origin: originOf(l.To.Kind), Where: l.To.ID, Unread: f.unresolved}

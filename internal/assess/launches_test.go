@@ -352,3 +352,22 @@ func TestNothingIsLaunchedWhereARegionIsOff(t *testing.T) {
 		t.Errorf("%v", lines(list))
 	}
 }
+
+// TestWhoFollowsAtUpdatesOnly: Batch takes the number that $Default means when it replaces its instances, and shows only the word.
+func TestWhoFollowsAtUpdatesOnly(t *testing.T) {
+	w := newWorld()
+	w.template("lt-1", map[string]fleet.Options{"1": optional(), "2": required()}, "2", "2")
+	moving := from(inventory.KindLaunchTemplate, "lt-1", "$Default", "")
+	moving.Starts = true
+	numbered := from(inventory.KindLaunchTemplate, "lt-1", "2", "a")
+	numbered.Starts = true
+	w.launcher(inventory.KindBatch, "moving", nil, moving)
+	w.launcher(inventory.KindBatch, "numbered", nil, numbered)
+	report := w.judge(t)
+	if v := report.Verdict(ref(inventory.KindBatch, "moving")); v.Status != assess.Unknown || !v.Has(assess.CodeUnresolved) {
+		t.Errorf("what it launches is not known, and the verdict is %s (%s)", v.Status, v.Why())
+	}
+	if v := report.Verdict(ref(inventory.KindBatch, "numbered")); v.Status != assess.Done {
+		t.Errorf("it names a version that requires tokens, and the verdict is %s (%s)", v.Status, v.Why())
+	}
+}

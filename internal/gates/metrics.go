@@ -24,6 +24,10 @@ func (x *examination) metrics(ctx context.Context, client meters, seen []*host) 
 	return x.sinceWritten(ctx, client, seen)
 }
 
+// baseline is how much of the time before a step its v1 calls are compared with at least. A program that calls every hour is
+// seen in one half hour and not in the next; most that call at all do so once within this.
+const baseline = 6 * time.Hour
+
 // sinceWritten looks at what happened since the step began to be written. Hop limits are changed while v1 still works:
 // what fails there falls back to v1, so that the successful calls rise.
 func (x *examination) sinceWritten(ctx context.Context, client meters, seen []*host) error {
@@ -31,7 +35,7 @@ func (x *examination) sinceWritten(ctx context.Context, client meters, seen []*h
 	length := roundUp(q.Now.Sub(q.Since)) + period
 	rising := q.Stage == plan.StageHopLimit
 	if rising {
-		length *= 2
+		length += max(length, baseline)
 	}
 	readings, err := x.ask(ctx, client, seen, length, q.Rules.Heartbeat)
 	if err != nil {
@@ -166,14 +170,14 @@ func (x *examination) rejected(seen []*host, readings []cloudwatch.Reading) {
 			worst.ID, most, clockTime(x.q.Since), sum, x.q.Rules.MaxRejected))
 }
 
-// rising compares the successful v1 calls since the step began with those of as long before. Only a metric that was
+// rising compares the successful v1 calls since the step began with the most of as long a time before. Only a metric that was
 // there tells anything: an instance without one cannot be compared.
 func (x *examination) rising(readings []cloudwatch.Reading) {
 	var rise int64
 	var worst fleet.Ref
 	var most, was int64
 	for _, r := range readings {
-		now, before := since(r.NoToken, x.q.Since), before(r.NoToken, x.q.Since)
+		now, before := since(r.NoToken, x.q.Since), mostBefore(r.NoToken, x.q.Since)
 		if now <= before {
 			continue
 		}
@@ -181,11 +185,11 @@ func (x *examination) rising(readings []cloudwatch.Reading) {
 		if now-before > most-was {
 			worst, most, was = r.Subject, now, before
 		}
-		x.single(GateNoToken, r.Subject, rise <= x.q.Rules.MaxRejected, fmt.Sprintf("%d, %d before", now, before))
+		x.single(GateNoToken, r.Subject, rise <= x.q.Rules.MaxRejected, fmt.Sprintf("%d, at most %d before", now, before))
 	}
 	value := fmt.Sprintf("risen by %d in %s since %s", rise, instances(len(readings)), clockTime(x.q.Since))
 	x.whole(GateNoToken, rise <= x.q.Rules.MaxRejected, value, fmt.Sprintf(
-		"%s: %d IMDSv1 calls since the hop limit was changed at %s, %d in as long before: what cannot get a token any more falls back to v1",
+		"%s: %d IMDSv1 calls since the hop limit was changed at %s, at most %d in as long before: what cannot get a token any more falls back to v1",
 		worst.ID, most, clockTime(x.q.Since), was))
 }
 
@@ -230,14 +234,21 @@ func since(w *evidence.Window, t time.Time) int64 {
 	return n
 }
 
-// before sums up the calls of as many periods before that of t as there are from it on.
-func before(w *evidence.Window, t time.Time) int64 {
+// mostBefore is the most calls in any as many periods on end before that of t as there are from it on.
+func mostBefore(w *evidence.Window, t time.Time) int64 {
 	at := w.Span.Slot(t)
-	var n int64
+	length := w.Span.Slots - at
+	var most, sum int64
+	first := 0 // the oldest point that is still counted in sum
 	for _, p := range w.Points {
-		if p.Slot < at && p.Slot >= at-(w.Span.Slots-at) {
-			n += p.Count
+		if p.Slot >= at {
+			break
 		}
+		sum += p.Count
+		for ; w.Points[first].Slot <= p.Slot-length; first++ {
+			sum -= w.Points[first].Count
+		}
+		most = max(most, sum)
 	}
-	return n
+	return most
 }

@@ -30,6 +30,7 @@ type Config struct {
 	Version      int
 	Organization Organization
 	Inventory    Inventory
+	Owners       Owners
 	Accounts     []Account
 	Criticality  CriticalityPolicy
 	// Waves is never empty and in order: the first wave goes first.
@@ -81,6 +82,14 @@ type Organization struct {
 type Inventory struct {
 	// ExcludeKinds are the names of kinds that no scan reads. Verdicts that rest on one of them are unknown.
 	ExcludeKinds []string
+}
+
+// Owners says where a scan learns which infrastructure as code manages what, besides from tags.
+type Owners struct {
+	// Terraform are paths or globs of state files, or of the output of `terraform show -json`, as they were given.
+	Terraform []string
+	// CloudFormation has the stacks of each place listed, and their resources.
+	CloudFormation bool
 }
 
 // Excludes tells whether the configuration leaves a kind out.

@@ -24,6 +24,9 @@ func root(c *Config) object {
 			doc: "Which accounts and regions belong to the migration, and which roles are assumed in them."},
 		{key: "inventory", value: object{fields: inventoryFields(&c.Inventory)},
 			doc: "What a scan reads."},
+		{key: "owners", value: object{fields: ownerFields(&c.Owners)},
+			doc: "Where a scan learns which infrastructure as code manages what. Without it only tags tell. What code manages is " +
+				"changed all the same, and the plan names the code, which has to be changed as well."},
 		{key: "accounts",
 			value: objects[Account]{&c.Accounts, accountFields, func(a *Account) *string { return &a.Where }},
 			doc: "Accounts by name: the list itself (`discover: list`), or what is to be known of " +
@@ -113,6 +116,17 @@ func inventoryFields(i *Inventory) []field {
 		{key: "exclude_kinds", value: many(&i.ExcludeKinds, kindName()),
 			doc: "Kinds that are not read, such as those of services that the organization does not use. They are shown as " +
 				"excluded. What rests on one of them is unknown: excluding launchers keeps templates and defaults from being ready."},
+	}
+}
+
+func ownerFields(o *Owners) []field {
+	return []field{
+		{key: "terraform", value: many(&o.Terraform, text[string]("a path", "paths")),
+			doc: "Terraform state files (`terraform.tfstate`), or the output of `terraform show -json`: paths or globs (`*`, `?`, " +
+				"`[…]`), from the directory in which imdsctl runs. A pattern that matches nothing is an error."},
+		{key: "cloudformation", value: one(&o.CloudFormation, boolean()),
+			doc: "List the CloudFormation stacks of each place and their resources, with nested stacks under their root. It takes one " +
+				"call for each stack, and `cloudformation:ListStacks` and `cloudformation:ListStackResources` in the role that reads."},
 	}
 }
 

@@ -244,8 +244,8 @@ func narrowed(sid, action string) Statement {
 		s.Conditions = []Condition{{"ArnLike", "ec2:LaunchTemplate",
 			[]string{"arn:{partition}:ec2:*:{account}:launch-template/*"}}}
 	case "ec2:CreateTags":
-		s.Sid, s.Resources = "TagAtLaunch", []string{"arn:{partition}:ec2:*:{account}:*/*"}
-		s.Conditions = []Condition{{"StringEquals", "ec2:CreateAction", []string{"RunInstances"}}}
+		s.Sid, s.Resources = "TagAtCreation", []string{"arn:{partition}:ec2:*:{account}:*/*"}
+		s.Conditions = []Condition{{"StringEquals", "ec2:CreateAction", []string{"CreateLaunchTemplate", "RunInstances"}}}
 	case "ssm:GetParameters":
 		s.Sid, s.Resources = "ReadImageParameters", []string{"arn:{partition}:ssm:*:*:parameter/*"}
 	}

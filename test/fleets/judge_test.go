@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -571,20 +572,32 @@ func (f *facts) wrongWrites(before *picture, calls []core.CallRecord) []string {
 	return slices.Compact(out)
 }
 
+// made stands for a template that imdsctl made in place of a launch configuration: each apply gives it an id and a name of its
+// own.
+const made = "made"
+
+var replacement = regexp.MustCompile(`\{"ID":"lt-[0-9a-f]+","Name":"(config-1-v2)-[0-9a-f]+"`)
+
 // lines makes a picture comparable, one line a fact.
 func (p *picture) lines() map[string]string {
 	out := map[string]string{}
 	for s, o := range p.instances {
 		out["instance "+s.String()] = fmt.Sprintf("%+v", o)
 	}
-	for s, l := range p.launches {
-		out["launches of "+s.String()] = fmt.Sprintf("%+v", l)
+	for s, launches := range p.launches {
+		launches = slices.Clone(launches)
+		for i, l := range launches {
+			if _, drawn := p.bare[subject{s.place, l.Template}]; !drawn && l.Template != "" {
+				launches[i].Template = made
+			}
+		}
+		out["launches of "+s.String()] = fmt.Sprintf("%+v", launches)
 	}
 	for s, l := range p.bare {
 		out["default launch of "+s.String()] = fmt.Sprintf("%+v", l)
 	}
 	for s, l := range p.sources {
-		out["source of "+s.String()] = l
+		out["source of "+s.String()] = replacement.ReplaceAllString(l, `{"ID":"`+made+`","Name":"$1"`)
 	}
 	for s, l := range p.pointers {
 		out["versions of "+s.String()] = l

@@ -129,7 +129,11 @@ func (w *world) effects() map[string]int {
 	out := map[string]int{}
 	for _, c := range w.Calls() {
 		if c.Mutated && c.Service != "sts" {
-			out[strings.Join([]string{string(c.Account), string(c.Region), c.Action, strings.Join(c.Resources, ",")}, " ")]++
+			names := strings.Join(c.Resources, ",")
+			if c.Action == "CreateLaunchTemplate" {
+				names = made
+			}
+			out[strings.Join([]string{string(c.Account), string(c.Region), c.Action, names}, " ")]++
 		}
 	}
 	return out

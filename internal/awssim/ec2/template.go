@@ -155,10 +155,19 @@ func templateActions() map[string]core.Action {
 	}
 }
 
+// accessTemplate is what a call about a template needs. Who tags one while creating it must be allowed to tag
+// (https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/supported-iam-actions-tagging.html).
 func accessTemplate(c *core.Call) []core.Access {
 	t, err := storeOf(c).template(c.In.Str("LaunchTemplateId"), c.In.Str("LaunchTemplateName"))
 	if err != nil || c.Action == "CreateLaunchTemplate" {
-		return []core.Access{{Resource: c.ARN(Name, "launch-template/*")}}
+		needs := []core.Access{{Resource: c.ARN(Name, "launch-template/*")}}
+		if len(c.In.Items("TagSpecification")) > 0 {
+			needs = append(needs, core.Access{
+				Action: "ec2:CreateTags", Resource: c.ARN(Name, "launch-template/*"),
+				Condition: map[string][]string{"ec2:createaction": {"CreateLaunchTemplate"}},
+			})
+		}
+		return needs
 	}
 	return []core.Access{{
 		Resource: c.ARN(Name, "launch-template/"+t.id), Condition: tagConditions(c, t.state.Newest().Tags),

@@ -33,7 +33,8 @@ type site struct {
 	world  *awssim.World
 	clock  *clock.Manual
 	driver kind.Driver
-	log    int64 // calls before this number are not looked at
+	writer kind.Driver // as the role that writes, where there is one of its own
+	log    int64       // calls before this number are not looked at
 }
 
 func (b *bench) site(t T) *site {
