@@ -122,6 +122,9 @@ func (a *App) judgeOver(snap *inventory.Snapshot, windows map[fleet.Ref][]*evide
 		Below: accounts}
 	for i := range snap.Scopes {
 		sc := &snap.Scopes[i]
+		if sc.Kind == inventory.ScopeStacks && !a.config.Owners.CloudFormation {
+			continue // an earlier configuration had them read
+		}
 		if sc.Status == inventory.ScopeGap {
 			out.Gaps = append(out.Gaps, *sc)
 			evidenceGap(&in, sc)
@@ -365,6 +368,8 @@ type ResourceRow struct {
 	Account  inventory.Account
 	// Verdict is nil for what is not judged.
 	Verdict *assess.Verdict
+	// Owner is who would change it back; Code the infrastructure as code that has to be changed for a change to last.
+	Owner, Code fleet.Owner
 }
 
 // Resources lists the scanned resources that a filter chooses, by place, kind and id.
@@ -395,7 +400,9 @@ func (a *App) Resources(ctx context.Context, f ResourceFilter) iter.Seq2[Resourc
 			for i := range report.Snapshot.Resources {
 				r := &report.Snapshot.Resources[i]
 				v := report.Report.Verdict(r.Ref)
-				if f.resource(r, v) && !yield(ResourceRow{Resource: *r, Account: report.Snapshot.Account, Verdict: v}, nil) {
+				index := report.Report.Index
+				row := ResourceRow{Resource: *r, Account: report.Snapshot.Account, Verdict: v, Owner: index.Owner(r), Code: index.Code(r)}
+				if f.resource(r, v) && !yield(row, nil) {
 					return
 				}
 			}

@@ -45,9 +45,13 @@ func (a *App) Rehearse(ctx context.Context, p *plan.Plan, o RehearseOptions) (*R
 	if err != nil {
 		return nil, err
 	}
+	accounts, err := db.Accounts(ctx)
+	if err != nil {
+		return nil, err
+	}
 	e := a.opt.Engine
 	return rehearse.Run(ctx, rehearse.Options{
-		Plan: p, Share: a.config.Limits.Safety, Limits: a.limits(), Latency: o.Latency, Horizon: o.Horizon, Progress: o.Progress,
+		Plan: p, Accounts: accounts, Share: a.config.Limits.Safety, Limits: a.limits(), Latency: o.Latency, Horizon: o.Horizon, Progress: o.Progress,
 		Logger: a.log,
 		Engine: engine.Options{CallTimeout: e.CallTimeout, Consistency: e.Consistency, VerifyTimeout: e.VerifyTimeout,
 			PollInterval: e.PollInterval, LaneWidth: e.LaneWidth, LeaseTTL: e.LeaseTTL},

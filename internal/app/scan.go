@@ -10,6 +10,7 @@ import (
 	"github.com/imdsctl/imdsctl/internal/assess"
 	"github.com/imdsctl/imdsctl/internal/awsx"
 	"github.com/imdsctl/imdsctl/internal/clock"
+	"github.com/imdsctl/imdsctl/internal/cloudformation"
 	"github.com/imdsctl/imdsctl/internal/cloudwatch"
 	"github.com/imdsctl/imdsctl/internal/evidence"
 	"github.com/imdsctl/imdsctl/internal/fleet"
@@ -76,6 +77,10 @@ func (a *App) Scan(ctx context.Context, o ScanOptions) (*ScanSummary, error) {
 
 func (a *App) scan(ctx context.Context, db *store.Store, edge *awsx.Edge, finder *discovery.Finder,
 	before awsx.Stats, o ScanOptions) (*ScanSummary, error) {
+	claims, notes, err := a.claims()
+	if err != nil {
+		return nil, err
+	}
 	started := a.clock.Now()
 	id, err := db.BeginScan(ctx, store.ScanInfo{Started: started, Tool: a.opt.Version, Config: a.config.Digest(),
 		Window: a.config.Evidence.Window})
@@ -86,6 +91,7 @@ func (a *App) scan(ctx context.Context, db *store.Store, edge *awsx.Edge, finder
 		Scan: id, Config: a.config, Store: db, Fleet: &surveyed{app: a, edge: edge,
 			finder: finder}, Clock: a.clock, Logger: a.log,
 		Source: evidence.SourceCloudWatch, Span: a.settings().Span(started), Ceiling: o.MaxDollars,
+		Claims:   claims,
 		Accounts: o.Accounts, Regions: o.Regions, Concurrency: a.opt.Concurrency, Progress: o.Progress,
 		Calls: func() (int64, int64) {
 			s := edge.Stats()
@@ -100,6 +106,7 @@ func (a *App) scan(ctx context.Context, db *store.Store, edge *awsx.Edge, finder
 		opt.Source = ""
 	}
 	sum, err := scan.Run(ctx, opt)
+	sum.Notes = append(sum.Notes, notes...)
 	out := &ScanSummary{Summary: *sum, Status: string(statusOf(sum, err)), Verdicts: map[assess.Status]int{}}
 	out.Asked, out.Instances = costOfAsked(out.Asked), out.Resources[inventory.KindInstance]
 	if posture := a.recordPosture(context.WithoutCancel(ctx), db, out.Verdicts); posture != nil && err == nil {
@@ -170,7 +177,12 @@ func (s *surveyed) Management(ctx context.Context) (fleet.Place, bool, error) {
 
 // Open gives the readers of a place.
 func (s *surveyed) Open(place fleet.Place) scan.Place {
-	return openPlace(s.finder.Session(place, false), s.app.clock, s.app.protocol())
+	session := s.finder.Session(place, false)
+	out := openPlace(session, s.app.clock, s.app.protocol())
+	if s.app.config.Owners.CloudFormation && place.Region != "" {
+		out.Claims = cloudformation.New(session.Config(), place).Claims
+	}
+	return out
 }
 
 // openPlace gives the kinds at work in the session's place: in the global one those that live once in an organization, in a

@@ -20,6 +20,7 @@ import (
 	"github.com/imdsctl/imdsctl/internal/inventory"
 	"github.com/imdsctl/imdsctl/internal/kind"
 	"github.com/imdsctl/imdsctl/internal/kinds/all"
+	"github.com/imdsctl/imdsctl/internal/owners"
 	"github.com/imdsctl/imdsctl/internal/scan"
 )
 
@@ -38,6 +39,10 @@ type WhyOptions struct {
 type WhyReport struct {
 	Resource inventory.Resource
 	Verdict  *assess.Verdict
+	// Owner is who would change it back. Code are the pieces of infrastructure as code that a lasting change has to be made in as
+	// well: its own, its group's and its template's, each once.
+	Owner fleet.Owner
+	Code  []fleet.Owner
 	// Group is the Auto Scaling group it belongs to, Template what it was launched from; nil where there is none.
 	Group           *inventory.Resource
 	GroupVerdict    *assess.Verdict
@@ -77,6 +82,9 @@ func (a *App) Why(ctx context.Context, o WhyOptions) (*WhyReport, error) {
 		return nil, err
 	}
 	inv := &inquiry{app: a, session: finder.Session(place, false), place: place, seen: map[string]bool{}}
+	if inv.claims, _, err = a.claims(); err != nil {
+		return nil, err
+	}
 	inv.snap = &inventory.Snapshot{Place: place, Account: inventory.Account{Partition: place.Partition,
 		ID: place.Account}, Taken: a.clock.Now()}
 	if k := cmp.Or(o.Kind, inventory.KindInstance); k != inventory.KindInstance {
@@ -91,6 +99,7 @@ type inquiry struct {
 	session *awsx.Session
 	place   fleet.Place
 	snap    *inventory.Snapshot
+	claims  *owners.Book // of the Terraform states; reading all stacks for one instance is too much
 	seen    map[string]bool
 }
 
@@ -181,6 +190,7 @@ func (q *inquiry) part(scope string, err error) {
 func (q *inquiry) add(r inventory.Resource) {
 	if key := r.Ref.String(); !q.seen[key] {
 		q.seen[key] = true
+		r.Claims = q.claims.Of(&r)
 		q.snap.Resources = append(q.snap.Resources, r)
 	}
 }
@@ -382,6 +392,18 @@ func (q *inquiry) conclude(subject inventory.Resource, windows map[fleet.Ref][]*
 	if l, ok := subject.Link(inventory.MemberOf); ok {
 		out.Group, out.GroupVerdict = index.Resource(l.To), judged.Report.Verdict(l.To)
 	}
+	if r := index.Resource(subject.Ref); r != nil { // with its claims
+		out.Resource = *r
+	}
+	out.Owner = index.Owner(&out.Resource)
+	for _, r := range []*inventory.Resource{index.Resource(subject.Ref), out.Group, out.Template} {
+		if r == nil {
+			continue
+		}
+		if code := index.Code(r); code.IsCode() && !slices.Contains(out.Code, code) {
+			out.Code = append(out.Code, code)
+		}
+	}
 	if subject.Ref.Kind == inventory.KindInstance { // nothing of EC2's decides what other services launch
 		out.Launch = judged.Report.Next(&subject)
 		out.Effective = out.Launch.Options()
@@ -417,6 +439,12 @@ func next(w *WhyReport) []string {
 		"`evidence.require_boot: false`.")
 	if v.Status == assess.Ready {
 		out = append(out, "Run `imdsctl scan` and `imdsctl plan`: it can be changed to required.")
+	}
+	for _, code := range w.Code {
+		if v.Status == assess.Done {
+			break
+		}
+		out = append(out, "Set it in its code too, or the code changes it back: "+code.String()+".")
 	}
 	switch w.Launch.V1() {
 	case assess.V1Open:

@@ -62,6 +62,9 @@ func House() Rules {
 			{Package: "internal/rollout", Own: pure[:6], Pure: true},
 			{Package: "internal/guard", Own: pure[:7], Pure: true},
 
+			// What infrastructure as code says it manages.
+			{Package: "internal/owners", Own: []string{"internal/fleet", "internal/inventory"}, Pure: true},
+
 			// The contract of kinds, and what carries it out.
 			{Package: "internal/clock"},
 			{Package: "internal/kind", Own: pure, Pure: true},
@@ -77,7 +80,7 @@ func House() Rules {
 				Package: "internal/engine/enginetest",
 				Own:     with(pure, "internal/engine", "internal/engine/inmemory", "internal/kind", "internal/clock"),
 			},
-			{Package: "internal/scan", Own: with(pure, "internal/kind", "internal/clock"), NoSQL: true},
+			{Package: "internal/scan", Own: with(pure, "internal/kind", "internal/clock", "internal/owners"), NoSQL: true},
 			{Package: "internal/roles", Own: with(pure, "internal/kind"), Pure: true},
 			{
 				Package: "internal/store/storetest",
@@ -99,6 +102,10 @@ func House() Rules {
 			{
 				Package: "internal/cloudwatch",
 				Own:     with(pure, "internal/awsx", "internal/clock"), Modules: sdk, NoSQL: true,
+			},
+			{
+				Package: "internal/cloudformation",
+				Own:     []string{"internal/fleet", "internal/owners", "internal/awsx"}, Modules: sdk, NoSQL: true,
 			},
 
 			{

@@ -9,6 +9,7 @@ import (
 	"github.com/imdsctl/imdsctl/internal/awssim/appstream"
 	"github.com/imdsctl/imdsctl/internal/awssim/autoscaling"
 	"github.com/imdsctl/imdsctl/internal/awssim/batch"
+	"github.com/imdsctl/imdsctl/internal/awssim/cloudformation"
 	"github.com/imdsctl/imdsctl/internal/awssim/cloudwatch"
 	"github.com/imdsctl/imdsctl/internal/awssim/core"
 	"github.com/imdsctl/imdsctl/internal/awssim/ec2"
@@ -53,6 +54,7 @@ func Services() []*core.Service {
 		emr.Service(),
 		cloudwatch.Service(programs.Hosts{}, cloudwatch.DefaultDelay),
 		batch.Service(),
+		cloudformation.Service(),
 		ecs.Service(),
 		eks.Service(),
 		elbv2.Service(),

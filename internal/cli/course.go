@@ -51,6 +51,7 @@ type stackView struct {
 	made    int   // verified
 	bySteps []int // verified, by step
 	undone  int
+	watched int             // follow-ups that only watch what is launched, and have begun to
 	gate    *app.GateResult // the last reading, nil before the first of this phase
 	read    time.Time
 	asked   map[string]bool // the tasks for people that were told of
@@ -148,6 +149,10 @@ func (c *course) count(stack, change string, phase app.ChangePhase) {
 		by    int
 	}{{before, -1}, {phase, 1}} {
 		switch step.phase {
+		case app.ChangeApplied:
+			if watches(ch) {
+				v.watched += step.by
+			}
 		case app.ChangeVerified:
 			v.made += step.by
 			v.bySteps[ch.Step] += step.by
@@ -159,6 +164,17 @@ func (c *course) count(stack, change string, phase app.ChangePhase) {
 			v.undone += step.by
 		}
 	}
+}
+
+// watches tells a follow-up that only watches what is launched.
+func watches(ch *plan.Change) bool {
+	return ch.Ref.Kind == plan.KindFollowUp && (ch.Action == plan.ActionLaunched || ch.Action == plan.ActionReplaced)
+}
+
+// onlyWatches tells whether all that the step of a stack still waits for is to see what is launched.
+func (v *stackView) onlyWatches() bool {
+	step := v.state.Step
+	return v.watched > 0 && step >= 0 && step < len(v.Steps) && v.bySteps[step]+v.watched >= v.Steps[step].Changes
 }
 
 // observe takes in one thing that happened.

@@ -64,7 +64,7 @@ const surpriseAfter = 2 * time.Hour
 
 // simulated is about how long the demo takes by its own clock: it begins that much in the past, so that what is kept
 // of it does not lie in the future.
-const simulated = 36 * time.Hour
+const simulated = 60 * time.Hour
 
 // play is one performance of the demo.
 type play struct {
@@ -315,17 +315,17 @@ func (p *play) wind(c *course) (stop func()) {
 	return func() { close(end); wg.Wait() }
 }
 
-// pace is slow while something is written or put back.
+// pace is slow while something is written or put back, and fast while all that goes on is watched.
 func (c *course) pace() float64 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	baking := false
 	for _, v := range c.order {
-		switch v.state.Phase {
-		case rollout.StackApplying, rollout.StackRevertingStep, rollout.StackReverting:
-			return paceWork
-		case rollout.StackBaking:
+		switch phase := v.state.Phase; {
+		case phase == rollout.StackBaking, phase == rollout.StackApplying && v.onlyWatches():
 			baking = true
+		case phase == rollout.StackApplying, phase == rollout.StackRevertingStep, phase == rollout.StackReverting:
+			return paceWork
 		}
 	}
 	if baking {

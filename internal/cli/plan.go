@@ -200,6 +200,37 @@ func (s *session) showPlan(p *plan.Plan) {
 		fmt.Fprintf(s.env.Out, "\nInstances left as they are: %s.\n", strings.Join(left, ", "))
 	}
 	s.showManuals(p)
+	s.showCode(p)
+}
+
+// showCode lists the infrastructure as code that says the settings of the plan too.
+func (s *session) showCode(p *plan.Plan) {
+	counts := map[fleet.Owner]int{}
+	for i := range p.Changes {
+		if o := p.Changes[i].Owner; o.IsCode() {
+			counts[o]++
+		}
+	}
+	for _, m := range p.Manuals {
+		if m.Owner.IsCode() {
+			counts[m.Owner]++
+		}
+	}
+	if len(counts) == 0 {
+		return
+	}
+	order := slices.SortedFunc(maps.Keys(counts), func(a, b fleet.Owner) int {
+		return cmp.Or(counts[b]-counts[a], cmp.Compare(a.String(), b.String()))
+	})
+	fmt.Fprintln(s.env.Out, "\nTo be set in code as well, which changes it back otherwise:")
+	const most = 8
+	for i, o := range order {
+		if i == most {
+			fmt.Fprintf(s.env.Out, "  … and %s; `imdsctl show --all` names each with its change.\n", plural(len(order)-most, "other place"))
+			break
+		}
+		fmt.Fprintln(s.env.Out, s.out.wrap(fmt.Sprintf("  %s× %s", count(counts[o]), o), "    "))
+	}
 }
 
 // showEstimate says how long the plan will take, as far as AWS's limits, the bakes and the windows tell.

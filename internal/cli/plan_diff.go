@@ -247,6 +247,7 @@ func alike(entries []plan.Entry) [][]plan.Entry {
 	at := map[string]int{}
 	var out [][]plan.Entry
 	for _, e := range entries {
+		e.Fields = withoutEchoes(e.Fields)
 		k := fmt.Sprint(e.Ref.Kind, e.Action, e.Fields)
 		i, ok := at[k]
 		if !ok {
@@ -258,16 +259,24 @@ func alike(entries []plan.Entry) [][]plan.Entry {
 	return out
 }
 
+// withoutEchoes leaves out the commands that undo a change where they only say again how its state before differs.
+func withoutEchoes(fields []plan.Field) []plan.Field {
+	if !slices.ContainsFunc(fields, func(f plan.Field) bool { return strings.HasPrefix(f.Field, "before ") }) {
+		return fields
+	}
+	return slices.DeleteFunc(slices.Clone(fields), func(f plan.Field) bool { return f.Field == "undo by hand" })
+}
+
 func (s *session) entryWords(e *plan.Entry) string {
 	words := s.out.paint(bold, e.Ref.ID)
 	if e.Name != "" && e.Name != e.Ref.ID {
 		words += " " + e.Name
 	}
-	words += "  " + e.Ref.Kind
+	words += " (" + e.Ref.Kind + ")"
 	if e.Action != "" {
 		words += " " + e.Action
 	}
-	words += "  " + placeWords(e.Ref.Place)
+	words += ", " + placeWords(e.Ref.Place)
 	if e.Stack != "" {
 		words += ", stack " + e.Stack + ", wave " + e.Wave
 	}

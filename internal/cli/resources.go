@@ -94,6 +94,8 @@ type resourceJSON struct {
 	Launch   map[string]fleet.Options `json:"launch,omitempty"`
 	Tags     map[string]string        `json:"tags,omitempty"`
 	Owner    fleet.Owner              `json:"owner,omitzero"`
+	Claims   []fleet.Owner            `json:"claims,omitempty"`
+	Code     fleet.Owner              `json:"code,omitzero"`
 	Links    []inventory.Link         `json:"links,omitempty"`
 	Attrs    map[string]string        `json:"attrs,omitempty"`
 	Verdict  *assess.Verdict          `json:"verdict,omitempty"`
@@ -123,7 +125,7 @@ func (s *session) resourcesJSON(rows iter.Seq2[app.ResourceRow, error]) error {
 		d := resourceJSON{
 			Ref: r.Ref, Account: row.Account.Name, Name: r.Name, Status: r.Status, State: r.State, Launch: r.Launch,
 			Tags:  r.Tags,
-			Owner: r.Owner, Links: r.Links, Attrs: r.Attrs, Verdict: row.Verdict,
+			Owner: row.Owner, Claims: r.Claims, Code: row.Code, Links: r.Links, Attrs: r.Attrs, Verdict: row.Verdict,
 		}
 		if !r.Launched.IsZero() {
 			d.Launched = r.Launched.UTC().Format("2006-01-02T15:04:05Z")
@@ -145,7 +147,7 @@ func resourceRecords(rows iter.Seq2[app.ResourceRow, error]) iter.Seq2[[]string,
 			r, o := row.Resource, shownOptions(row)
 			record := []string{
 				"", r.Ref.Kind, string(r.Ref.Account), row.Account.Name, string(r.Ref.Region), r.Ref.ID, r.Name, string(r.Status),
-				o.Tokens, hopLimit(o.HopLimit, ""), o.Endpoint, r.Owner.String(), "", "", "",
+				o.Tokens, hopLimit(o.HopLimit, ""), o.Endpoint, row.Owner.String(), "", "", "",
 			}
 			if v := row.Verdict; v != nil {
 				record[0], record[12], record[14] = string(v.Status), fmt.Sprint(v.Basis.Calls), v.Why()

@@ -67,7 +67,7 @@ func (s *session) roles(o rolesOptions) error {
 	options := roles.Options{
 		Principal: o.principal, ExternalID: first(o.externalID,
 			role.ExternalID), Partition: partition, MaxSession: role.Duration,
-		FollowUps: app.FollowUpActions(config), Management: o.management,
+		FollowUps: app.FollowUpActions(config), Owners: app.OwnerActions(config), Management: o.management,
 		Names: map[roles.Access]string{
 			roles.Read:         first(o.readName, roles.NameOf(role.Read)),
 			roles.Write:        first(o.writeName, roles.NameOf(role.Write)),

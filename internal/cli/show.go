@@ -217,6 +217,9 @@ func (s *session) showChange(c *plan.Change) {
 			e.Covered,
 			e.Periods, plural(e.Boots, "boot"), plural(e.Members, "member"))
 	}
+	if c.Owner.IsCode() {
+		fmt.Fprintln(s.env.Out, s.out.labelled("      "+s.out.paint(yellow, "code "), codeWords(c.Owner)))
+	}
 	if c.Override != "" {
 		fmt.Fprintln(s.env.Out, s.out.labelled("      "+s.out.paint(yellow, "override  "), c.Override))
 	}
@@ -226,6 +229,15 @@ func (s *session) showChange(c *plan.Change) {
 	if c.Residue != "" {
 		fmt.Fprintln(s.env.Out, s.out.labelled("      "+s.out.paint(dim, "left "), c.Residue))
 	}
+}
+
+// codeWords say what is to be done about the code that says a setting too.
+func codeWords(o fleet.Owner) string {
+	name := o.String()
+	if o.Name == "" {
+		name += " (its tags do not tell which)"
+	}
+	return "also to be set in " + name + ", which changes it back otherwise"
 }
 
 func (s *session) showExempt(p *plan.Plan) {

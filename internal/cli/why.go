@@ -70,6 +70,8 @@ type whyJSON struct {
 	Format          int                 `json:"imdsctl_why"`
 	Resource        inventory.Resource  `json:"resource"`
 	Verdict         *assess.Verdict     `json:"verdict"`
+	Owner           fleet.Owner         `json:"owner,omitzero"`
+	Code            []fleet.Owner       `json:"code,omitempty"`
 	Group           *inventory.Resource `json:"group,omitempty"`
 	GroupVerdict    *assess.Verdict     `json:"group_verdict,omitempty"`
 	Template        *inventory.Resource `json:"template,omitempty"`
@@ -94,7 +96,7 @@ type windowJSON struct {
 
 func whyDocument(w *app.WhyReport) whyJSON {
 	d := whyJSON{
-		Format: jsonVersion, Resource: w.Resource, Verdict: w.Verdict, Group: w.Group, GroupVerdict: w.GroupVerdict,
+		Format: jsonVersion, Resource: w.Resource, Verdict: w.Verdict, Owner: w.Owner, Code: w.Code, Group: w.Group, GroupVerdict: w.GroupVerdict,
 		Template: w.Template, TemplateVersion: w.TemplateVersion, Effective: w.Effective, Launch: w.Launch,
 		Windows: []windowJSON{},
 		Gaps:    append([]inventory.Scope{}, w.Gaps...), Next: append([]string{}, w.Next...),
@@ -151,7 +153,12 @@ func (s *session) whyFacts(w *app.WhyReport) {
 	}
 	row("status", status)
 	row("now", fmt.Sprintf("tokens %s, hop limit %s, endpoint %s", o.Tokens, hopLimit(o.HopLimit, "unset"), o.Endpoint))
-	row("owner", r.Owner.String())
+	row("owner", w.Owner.String())
+	for _, code := range w.Code {
+		if code != w.Owner {
+			row("code", code.String())
+		}
+	}
 	if w.Group != nil {
 		group := w.Group.Ref.ID
 		if w.GroupVerdict != nil {

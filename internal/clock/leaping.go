@@ -198,6 +198,7 @@ func (s *scheduler) value(i int) uint64 {
 
 func (s *scheduler) quiet() bool {
 	metrics.Read(s.samples)
+	s.outside = min(s.outside, s.value(2)) // at first somebody may have been outside for a moment
 	return s.value(0) <= 1 && s.value(1) == 0 && s.value(2) <= s.outside
 }
 

@@ -26,22 +26,25 @@ func proves(c *plan.Change) bool {
 // abandoned is why a follow-up that only watches ends before it has seen anything.
 const abandoned = "not awaited any longer: its stack is put back"
 
-// How often it is asked whether something has ended: what was started, a first launch, and the replacement of all instances,
-// which may take weeks.
+// How often it is asked whether something has ended: what was started, at first and at most; a first launch at first; and the
+// replacement of all instances, which may take weeks.
 const (
 	startedInterval  = 5 * time.Second
+	longestInterval  = time.Minute
 	launchedInterval = 30 * time.Second
 	replacedInterval = 5 * time.Minute
 )
 
-// interval is how long to wait before the change is looked at again.
-func interval(c *plan.Change) time.Duration {
+// interval is how long to wait before the change is looked at again, that has been under way for so long: what has taken long
+// will not be over in a moment, and each look is a call out of the limits that everything shares.
+func interval(c *plan.Change, underway time.Duration) time.Duration {
+	grown := min(underway/12, longestInterval)
 	switch {
 	case c == nil || !proves(c):
-		return startedInterval
+		return max(startedInterval, grown)
 	case c.Action == plan.ActionReplaced:
 		return replacedInterval
 	default:
-		return launchedInterval
+		return max(launchedInterval, grown)
 	}
 }

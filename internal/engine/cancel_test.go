@@ -30,6 +30,8 @@ type refreshes struct {
 	takes          time.Duration
 	starts, cancel int
 	seen           string // what a proof says, once it was begun
+	began          time.Time
+	looks          []time.Duration // at a refresh that runs, since it began
 }
 
 func (r *refreshes) Driver(fleet.Place, string) (kind.Driver, error) { return r, nil }
@@ -63,6 +65,7 @@ func (r *refreshes) ReadFor(_ context.Context, w kind.Write) (inventory.Resource
 		out.Attrs[kind.AttrNote] = "instance refresh r-1: ended without success"
 	case time.Now().Before(r.ends):
 		out.State[plan.FieldRefresh], out.Settling = "InProgress", true
+		r.looks = append(r.looks, time.Since(r.began))
 	default:
 		out.State[plan.FieldRefresh] = plan.RefreshSuccessful
 	}
@@ -77,7 +80,8 @@ func (r *refreshes) Write(_ context.Context, w kind.Write) (kind.Result, error) 
 		return kind.Result{Outputs: map[string]string{"Since": "now"}}, nil
 	case !w.Revert:
 		r.starts++
-		r.ends = time.Now().Add(r.takes)
+		r.began = time.Now()
+		r.ends = r.began.Add(r.takes)
 		return kind.Result{Outputs: map[string]string{"InstanceRefreshId": "r-1"}}, nil
 	case time.Now().Before(r.ends):
 		r.cancel++
@@ -95,12 +99,13 @@ func (r *refreshes) Find(context.Context, kind.Write) (kind.Result, error) {
 type refreshing struct {
 	*site
 	groups *refreshes
+	poll   time.Duration
 }
 
 func newRefreshing(t *testing.T, proof string) *refreshing {
 	t.Helper()
 	s := &refreshing{&site{world: enginetest.NewWorld(), gates: &gates{fail: map[string]string{}}, before: map[string]fleet.State{}},
-		&refreshes{takes: 3 * time.Hour, seen: proof}}
+		&refreshes{takes: 3 * time.Hour, seen: proof}, time.Minute}
 	group := fleet.Ref{Place: place, Kind: inventory.KindAutoScaling, ID: "web"}
 	const refresh = "c-000000000000"
 	p := &plan.Plan{
@@ -139,7 +144,7 @@ func (s *refreshing) goOn(t *testing.T, d time.Duration) *engine.Record {
 		defer cancel()
 	}
 	e := engine.New(engine.Options{Journal: s.journal, Drivers: s.groups, Gates: s.gates, Clock: clock.System(),
-		Logger: slog.New(slog.DiscardHandler), Holder: "test/1", PollInterval: time.Minute})
+		Logger: slog.New(slog.DiscardHandler), Holder: "test/1", PollInterval: s.poll})
 	r, err := e.Run(ctx, s.id)
 	if err != nil && d == 0 {
 		t.Fatalf("%v\n%s", err, strings.Join(s.journal.Events, "\n"))
@@ -162,6 +167,29 @@ func TestARefreshGoesToItsEnd(t *testing.T) {
 		}
 		if c := r.Changes["c-000000000001"]; !strings.Contains(c.Reason, "not proven") {
 			t.Errorf("the journal does not say what the proof came to: %+v", c)
+		}
+	})
+}
+
+// What has just been started is looked at every few seconds, what takes hours once a minute.
+func TestWhatTakesLongIsAskedForSeldom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newRefreshing(t, plan.StatusDone)
+		s.poll = time.Second
+		s.goOn(t, 0)
+		var last, gap time.Duration
+		inFirstMinute := 0
+		for _, at := range s.groups.looks {
+			if at <= time.Minute {
+				inFirstMinute++
+			}
+			if at-last > 61*time.Second || at > time.Minute && at-last < gap-2*time.Second {
+				t.Errorf("looked at after %s, and before that after %s", at, last)
+			}
+			last, gap = at, at-last
+		}
+		if n := len(s.groups.looks); inFirstMinute < 10 || n > 230 || s.groups.takes-last > time.Minute {
+			t.Errorf("looked %d times in the first minute, %d times in %s, the last after %s", inFirstMinute, n, s.groups.takes, last)
 		}
 	})
 }

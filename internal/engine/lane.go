@@ -101,7 +101,8 @@ func (l *lane) carryOut(ctx context.Context, t Task) result {
 	case errors.Is(err, ErrNotAdmitted), errors.Is(err, errAgain):
 		out.NotBefore = soon
 	case errors.Is(err, errRunning):
-		out.NotBefore = l.opt.Clock.Now().Add(interval(t.Change))
+		now := l.opt.Clock.Now()
+		out.NotBefore = now.Add(interval(t.Change, now.Sub(x.state.Updated)))
 	case errors.Is(err, errThrottled):
 		out.Throttled = true
 	case errors.Is(err, errUnread):

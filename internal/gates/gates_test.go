@@ -236,6 +236,28 @@ func TestHopLimit(t *testing.T) {
 	}
 }
 
+// TestHopLimitOfSeldomCallers changes the hop limit under programs that call v1 now and then, and go on as before: however soon
+// afterwards the gate is read, it finds no more than in as long before.
+func TestHopLimitOfSeldomCallers(t *testing.T) {
+	w := newWorld(t, host(1, "optional", 2, ""), host(2, "optional", 2, ""), host(3, "optional", 2, ""))
+	for n, offset := range map[int]time.Duration{1: 2 * time.Minute, 2: 17 * time.Minute, 3: 31 * time.Minute} {
+		p := workload.Program{Name: "batch", Speaks: workload.V1Only, Every: 40 * time.Minute, Calls: 2, Anchor: start.Add(offset)}
+		if err := programs.Deploy(w.World, p, workload.Where{Instances: []string{id(n)}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.clock.Advance(8 * time.Hour)
+	began := w.clock.Now()
+	for range 10 {
+		w.clock.Advance(11 * time.Minute)
+		q := w.query(1, 2, 3)
+		q.Stage, q.Since = plan.StageHopLimit, began
+		if res := w.read(t, q); !res.Pass {
+			t.Errorf("%s after the change: %s", w.clock.Now().Sub(began), res.Reason)
+		}
+	}
+}
+
 func TestUnreadableIsAnError(t *testing.T) {
 	for _, action := range []string{"ec2:DescribeInstances", "ec2:DescribeInstanceStatus", "cloudwatch:GetMetricData"} {
 		t.Run(action, func(t *testing.T) {

@@ -237,7 +237,7 @@ func since(w *evidence.Window, t time.Time) int64 {
 // mostBefore is the most calls in any as many periods on end before that of t as there are from it on.
 func mostBefore(w *evidence.Window, t time.Time) int64 {
 	at := w.Span.Slot(t)
-	length := w.Span.Slots - at
+	length := max(1, w.Span.Slots-at)
 	var most, sum int64
 	first := 0 // the oldest point that is still counted in sum
 	for _, p := range w.Points {

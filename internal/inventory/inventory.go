@@ -207,6 +207,9 @@ type Scope struct {
 	At        time.Time        `json:"at"`
 }
 
+// ScopeStacks is the Scope.Kind of the place's CloudFormation stacks: not a kind, but what tells who manages what.
+const ScopeStacks = "cloudformation"
+
 // Account is what is known of one account of the organization.
 type Account struct {
 	Partition fleet.Partition `json:"partition"`

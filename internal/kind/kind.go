@@ -49,6 +49,8 @@ type Action struct {
 	// Resource is the ARN pattern it can be limited to, with {partition}, {region} and {account}; "*" where AWS offers
 	// none.
 	Resource string
+	// ToWrite: a read that is only made around a write, so that who looks need not be allowed it.
+	ToWrite bool
 }
 
 // Verb is one change a driver can write.

@@ -303,7 +303,7 @@ func accountsWithout(a, b []fleet.AccountID) string {
 			out = append(out, string(id))
 		}
 	}
-	return strings.Join(out, ", ")
+	return cmp.Or(strings.Join(out, ", "), Unset)
 }
 
 // calendars compares the windows and freezes that some stack has.
@@ -475,6 +475,7 @@ func (c *comparison) change(before, after *Change) []Field {
 	out.add("undo", before.Undo, after.Undo)
 	out.add("disruption", before.Disruption, after.Disruption)
 	out.add("residue", before.Residue, after.Residue)
+	out.add("owner", ownerWords(before.Owner), ownerWords(after.Owner))
 	out.add("why", before.Why, after.Why)
 	out.add("override", cmp.Or(before.Override, Unset), cmp.Or(after.Override, Unset))
 	x, y := before.Evidence, after.Evidence
@@ -553,11 +554,20 @@ func (c *comparison) manuals() {
 		out := make([]note, len(s.Manuals))
 		for i, m := range s.Manuals {
 			out[i] = note{m.Ref.String() + "\n" + m.Reason, Entry{Ref: m.Ref, Name: m.Name, Why: m.Reason},
-				map[string]string{"name": m.Name, "remedy": m.Remedy, "commands": strings.Join(m.Commands, "\n")}}
+				map[string]string{"name": m.Name, "remedy": m.Remedy, "commands": strings.Join(m.Commands, "\n"),
+					"owner": ownerWords(m.Owner)}}
 		}
 		return out
 	}
 	c.out.Manuals = notes(list(c.old), list(c.new))
+}
+
+// ownerWords are an owner in full.
+func ownerWords(o fleet.Owner) string {
+	if o.Managed {
+		return o.String() + ", managed"
+	}
+	return o.String()
 }
 
 func (c *comparison) exempt() {

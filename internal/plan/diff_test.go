@@ -118,7 +118,9 @@ func TestCompare(t *testing.T) {
 		"a change went": {func(p *plan.Plan) { p.Changes = p.Changes[1:] }, func(d *plan.Difference) bool {
 			return len(d.Changes.Went) == 1 && d.Changes.Went[0].Stack == "i-alone" && d.Changes.Went[0].Stage == plan.StageFleet
 		}},
-		"another target": {func(p *plan.Plan) { p.Changes[0].After = p.Changes[0].After.With(fleet.State{"HttpTokens": "optional"}) },
+		"another target": {func(p *plan.Plan) {
+			p.Changes[0].After = p.Changes[0].After.With(fleet.State{"HttpTokens": "optional"})
+		},
 			func(d *plan.Difference) bool {
 				return len(d.Changes.Differ) == 1 && d.Changes.Differ[0].Fields[0] == plan.Field{Field: "after HttpTokens", Old: "required", New: "optional"}
 			}},

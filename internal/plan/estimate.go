@@ -140,10 +140,25 @@ func (e *estimator) measure() {
 		if c.Ref.Kind == inventory.KindInstance {
 			w.instances++
 		}
-		if c.Class == ClassStart && c.Disruption == "replace" {
-			w.slow = replacing
-		}
+		w.slow = max(w.slow, lasting(c))
 	}
+}
+
+// lasting is how long AWS takes for what a change starts, or how long a launch is waited for.
+func lasting(c *Change) time.Duration {
+	switch {
+	case c.Class != ClassStart:
+		return 0
+	case c.Action == ActionLaunched && c.Ref.Kind == KindFollowUp:
+		patience, err := time.ParseDuration(c.Params[ParamTimeout])
+		if err != nil {
+			return 0
+		}
+		return patience
+	case c.Disruption == "replace":
+		return replacing
+	}
+	return 0
 }
 
 // wave runs the stacks of a wave from now on, ring by ring, as many side by side as the rules allow.

@@ -79,7 +79,8 @@ func (d *drivers) Driver(place fleet.Place, kindName string) (kind.Driver, error
 		d.open = map[driverKey]kind.Driver{}
 	}
 	if kindName == plan.KindFollowUp {
-		d.open[key] = &assumed{place: place}
+		real := followup.NewRunner(nil).Open(d.session(place).Config(), place, d.clock)
+		d.open[key] = &followUps{Driver: real, reader: real.(kind.WriteReader), assumed: assumed{place: place}}
 		return d.open[key], nil
 	}
 	e, ok := all.Find(kindName)
@@ -99,14 +100,43 @@ func (d *drivers) Kind(name string) (kind.Kind, bool) {
 	return e.Kind, ok
 }
 
+// followUps are real as far as AWS is all they need, and the others are assumed.
+type followUps struct {
+	kind.Driver
+	reader  kind.WriteReader
+	assumed assumed
+}
+
+// ReadFor implements kind.WriteReader.
+func (f *followUps) ReadFor(ctx context.Context, w kind.Write) (inventory.Resource, error) {
+	if outside(w.Verb) {
+		return f.assumed.Read(ctx, w.ID)
+	}
+	return f.reader.ReadFor(ctx, w)
+}
+
+// Write implements kind.Driver.
+func (f *followUps) Write(ctx context.Context, w kind.Write) (kind.Result, error) {
+	if outside(w.Verb) {
+		return f.assumed.Write(ctx, w)
+	}
+	return f.Driver.Write(ctx, w)
+}
+
+// Find implements kind.Driver.
+func (f *followUps) Find(ctx context.Context, w kind.Write) (kind.Result, error) {
+	if outside(w.Verb) {
+		return f.assumed.Find(ctx, w)
+	}
+	return f.Driver.Find(ctx, w)
+}
+
 // assumed are follow-ups that go well at once.
 type assumed struct {
 	place fleet.Place
 	mu    sync.Mutex
 	done  map[string]bool
 }
-
-func (a *assumed) List(context.Context, func(inventory.Resource) error) error { return nil }
 
 func (a *assumed) Read(_ context.Context, id string) (inventory.Resource, error) {
 	a.mu.Lock()

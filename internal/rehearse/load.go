@@ -37,6 +37,9 @@ func (s *stage) load(snap *inventory.Snapshot, windows map[fleet.Ref][]*evidence
 	if err != nil {
 		return err
 	}
+	if snap.Place.Region == "" { // it comes first, so that the other accounts find themselves in their units
+		s.inUnits(seed, snap.Place.Account, resources)
+	}
 	if err := s.world.LoadSeed(seed); err != nil {
 		return err
 	}
@@ -44,6 +47,24 @@ func (s *stage) load(snap *inventory.Snapshot, windows map[fleet.Ref][]*evidence
 		return err
 	}
 	return s.callers(snap, windows)
+}
+
+// inUnits puts all accounts of the organization into the seed, each in its unit.
+func (s *stage) inUnits(seed *core.Seed, management fleet.AccountID, policies []inventory.Resource) {
+	seed.Organization = Organization(management, s.opt.Accounts, policies)
+	seed.Accounts = nil
+	for _, a := range s.opt.Accounts {
+		account := core.AccountSeed{ID: a.ID, Name: a.Name, Partition: a.Partition, Tags: a.Tags, OptIn: regionsOf(s.opt.Plan.Stacks, a.ID)}
+		if n := len(a.OUIDs); n > 0 {
+			account.OU = a.OUIDs[n-1]
+		}
+		seed.Accounts = append(seed.Accounts, account)
+	}
+	for _, a := range append(others(management, policies), core.AccountSeed{ID: management}) {
+		if !slices.ContainsFunc(seed.Accounts, func(have core.AccountSeed) bool { return have.ID == a.ID }) {
+			seed.Accounts = append(seed.Accounts, a)
+		}
+	}
 }
 
 // first is the account that the rehearsal calls from.

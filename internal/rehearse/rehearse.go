@@ -1,6 +1,7 @@
 package rehearse
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -27,6 +28,8 @@ type Options struct {
 	Plan *plan.Plan
 	// Place gives what was scanned and observed of a place. It is asked for the plan's places, one at a time.
 	Place func(ctx context.Context, place fleet.Place) (*inventory.Snapshot, map[fleet.Ref][]*evidence.Window, error)
+	// Accounts are those of the organization, with their units: the organization's policies bind them.
+	Accounts []inventory.Account
 	// Share and Limits are the rollout's own, as awsx takes them.
 	Share  float64
 	Limits map[string]awsx.Limit
@@ -137,7 +140,10 @@ func placesOf(p *plan.Plan) []fleet.Place {
 	for i := range p.Stacks {
 		seen[p.Stacks[i].Place] = true
 	}
-	return slices.SortedFunc(maps.Keys(seen), fleet.Place.Compare)
+	return slices.SortedFunc(maps.Keys(seen), func(a, b fleet.Place) int {
+		global := func(p fleet.Place) int { return len(p.Region) }
+		return cmp.Or(cmp.Compare(min(global(a), 1), min(global(b), 1)), a.Compare(b)) // what is the organization's comes first
+	})
 }
 
 // play carries the rollout out.

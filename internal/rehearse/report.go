@@ -6,9 +6,12 @@ import (
 	"slices"
 	"time"
 
+	"github.com/imdsctl/imdsctl/internal/awssim/ec2"
 	"github.com/imdsctl/imdsctl/internal/awssim/programs"
+	"github.com/imdsctl/imdsctl/internal/awssim/workload"
 	"github.com/imdsctl/imdsctl/internal/awsx"
 	"github.com/imdsctl/imdsctl/internal/engine"
+	"github.com/imdsctl/imdsctl/internal/fleet"
 	"github.com/imdsctl/imdsctl/internal/plan"
 	"github.com/imdsctl/imdsctl/internal/rollout"
 )
@@ -112,10 +115,29 @@ func (s *stage) report(p *plan.Plan, r *engine.Record) {
 		out.Assumed = append(out.Assumed, fmt.Sprintf("gates were read %d times, at least at the end of each bake; the calls shown are those of "+
 			"the rollout's some %d readings", s.gates.made, int(times*float64(s.gates.made))))
 	}
-	out.Broken = programs.Health(s.world).Broken
+	out.Broken = s.broken()
 	slices.Sort(out.Assumed)
 	out.Assumed = slices.Compact(out.Assumed)
 	slices.SortFunc(out.Failed, func(a, b Failed) int {
 		return cmp.Or(cmp.Compare(a.Wave, b.Wave), cmp.Compare(a.Place, b.Place), cmp.Compare(a.Stack, b.Stack))
+	})
+}
+
+// broken lists the programs that are broken at the end. One whose instance was put back knows that only when it calls again,
+// which the rehearsal does not wait for: it is not among them.
+func (s *stage) broken() []programs.Broken {
+	return slices.DeleteFunc(programs.Health(s.world).Broken, func(b programs.Broken) bool {
+		p, err := s.world.Place(b.Account, b.Region)
+		if err != nil {
+			return false
+		}
+		open := false
+		p.View(func(time.Time) {
+			if i := ec2.StoreOf(p).Instance(b.Instance); i != nil {
+				o := i.Newest().Options
+				open = o.Tokens != fleet.TokensRequired && o.Endpoint != fleet.Disabled
+			}
+		})
+		return open && b.Reason == workload.V1Refused
 	})
 }

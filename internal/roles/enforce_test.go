@@ -1,10 +1,13 @@
 package roles_test
 
 import (
+	"bytes"
+	"encoding/json"
 	"fmt"
 	"io/fs"
 	"maps"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -112,7 +115,18 @@ func enforced(t *testing.T, e all.Entry, without string) []error {
 // journey goes all the way in a world where "access action" is taken out of the roles, and lists what went wrong.
 func journey(t *testing.T, without string) (problems []string) {
 	t.Helper()
-	a := enter(t, without)
+	seed, err := os.ReadFile("testdata/seed.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := enter(t, seed, without, `
+version: 1
+organization: {discover: list, role: {external_id: imdsctl-4f7c}, regions: [eu-west-1]}
+accounts: [{id: "222222222222"}]
+evidence: {require_boot: false}
+gates: {delay: 10m, alarms: [{name: errors, alarms: [errors]}]}
+bake: {low: 40m, medium: 40m, high: 40m, critical: 40m}
+`)
 	sum, err := a.Scan(t.Context(), app.ScanOptions{})
 	if err != nil {
 		return []string{err.Error()}
@@ -174,7 +188,7 @@ func wholePlan(t *testing.T, made *app.PlanResult, verdicts map[assess.Status]in
 		used[c.Ref.Kind+" "+c.Action] = true
 	}
 	for _, change := range []string{
-		"ec2-instance set-options", "launch-template create-version", "launch-template set-default-version",
+		"ec2-instance set-options", "launch-template create-version", "launch-template set-default",
 		"auto-scaling-group set-launch-version", "account-defaults set-defaults",
 	} {
 		if !used[change] {
@@ -183,13 +197,65 @@ func wholePlan(t *testing.T, made *app.PlanResult, verdicts map[assess.Status]in
 	}
 }
 
-// enter makes a world that enforces the roles, and an App that works in it.
-func enter(t *testing.T, without string) *app.App {
-	t.Helper()
-	seed, err := os.ReadFile("testdata/seed.json")
+// A scan of all that the fixtures seed, each in an account of its own, misses nothing under the printed roles.
+func TestAScanOfEveryKindHasNoGaps(t *testing.T) {
+	type account struct {
+		ID      string          `json:"id"`
+		Regions json.RawMessage `json:"regions,omitempty"`
+	}
+	accounts := []account{{ID: "111111111111"}} // which manages the others
+	var ids []string
+	want := map[string]bool{}
+	for i, e := range all.List() {
+		if e.Kind.Global {
+			continue // tried by itself, in an organization of its own
+		}
+		var fixture struct {
+			Seed struct{ Accounts []account }
+		}
+		b, err := fs.ReadFile(kindFolders(), path.Join(e.Kind.Folder(), "testdata", "fixture.json"))
+		if err == nil {
+			own := fmt.Sprintf("3000000000%02d", i)
+			err = json.Unmarshal(bytes.ReplaceAll(b, []byte(kindtest.Place(t, e, kindFolders()).Account), []byte(own)), &fixture)
+			ids = append(ids, fmt.Sprintf("{id: %q}", own))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		accounts = append(accounts, fixture.Seed.Accounts...)
+		want[e.Kind.Name] = true
+	}
+	seed, err := json.Marshal(map[string]any{
+		"organization": map[string]string{"management_account": accounts[0].ID}, "accounts": accounts,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
+	a := enter(t, seed, "", `
+version: 1
+organization: {discover: list, role: {external_id: imdsctl-4f7c}, regions: [eu-west-1, eu-north-1]}
+accounts: [`+strings.Join(ids, ", ")+"]\n")
+	sum, err := a.Scan(t.Context(), app.ScanOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, g := range sum.Gaps {
+		t.Errorf("a gap under the printed roles: %s", g.Detail)
+	}
+	for row, err := range a.Resources(t.Context(), app.ResourceFilter{}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		delete(want, row.Resource.Ref.Kind)
+	}
+	if len(want) > 0 {
+		t.Errorf("the scan found nothing of %v", want)
+	}
+}
+
+// enter makes a world that enforces the roles, less "access action", and an App that works in it.
+func enter(t *testing.T, seed []byte, without, settings string) *app.App {
+	t.Helper()
 	stage, err := demo.FromSeed(seed, time.Date(2026, 3, 9, 8, 2, 0, 0, time.UTC), 3000)
 	if err != nil {
 		t.Fatal(err)
@@ -197,14 +263,7 @@ func enter(t *testing.T, without string) *app.App {
 	for _, account := range stage.Summary.Accounts {
 		deploy(t, stage, account, without)
 	}
-	config, bad := policy.Parse([]byte(`
-version: 1
-organization: {discover: list, role: {external_id: imdsctl-4f7c}, regions: [eu-west-1]}
-accounts: [{id: "222222222222"}]
-evidence: {require_boot: false}
-gates: {delay: 10m, alarms: [{name: errors, alarms: [errors]}]}
-bake: {low: 40m, medium: 40m, high: 40m, critical: 40m}
-`), "test.yaml", app.KindNames())
+	config, bad := policy.Parse([]byte(settings), "test.yaml", app.KindNames())
 	if len(bad) > 0 {
 		t.Fatal(bad)
 	}

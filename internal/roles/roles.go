@@ -67,6 +67,8 @@ type Options struct {
 	Names map[Access]string
 	// FollowUps are the calls of the configuration's follow-ups, which the write role gets besides what a plan takes.
 	FollowUps []kind.Action
+	// Owners are the calls by which a scan learns which code manages what, which the read role gets.
+	Owners []kind.Action
 	// Management: the roles are those of the account that manages the organization, which also hold what is done to the
 	// organization itself.
 	Management bool
@@ -128,11 +130,14 @@ func Build(kinds []kind.Kind, o Options, access ...Access) ([]Role, error) {
 		}
 		switch a {
 		case Read:
-			r.Description, r.Statements = "imdsctl: reads metadata settings and who uses them", readStatements(kinds)
+			r.Description, r.Statements = "imdsctl: reads metadata settings and who uses them", readStatements(kinds, o.Owners)
 		case Write:
 			r.Description, r.Statements = "imdsctl: carries out approved plans", writeStatements(kinds, o.FollowUps)
 		case Organization:
 			r.Description, r.Statements = "imdsctl: lists the accounts of the organization", organizationStatements()
+		}
+		if err := r.fits(); err != nil {
+			return nil, err
 		}
 		out = append(out, r)
 	}
@@ -141,15 +146,20 @@ func Build(kinds []kind.Kind, o Options, access ...Access) ([]Role, error) {
 
 // readStatements is what looking takes: the kinds' reads, the regions, the evidence, and the gates of a rollout,
 // which are read as this role too.
-func readStatements(kinds []kind.Kind) []Statement {
+func readStatements(kinds []kind.Kind, owners []kind.Action) []Statement {
 	b := statements{}
 	b.allow("Regions", "*", "ec2:DescribeRegions")
 	b.allow("Evidence", "*", "cloudwatch:GetMetricData")
 	b.allow("Gates", "*", gateReads()...)
 	for _, k := range kinds {
 		for _, a := range k.Reads {
-			b.action("Read"+camel(k.Name), a)
+			if !a.ToWrite {
+				b.action("Read"+camel(k.Name), a)
+			}
 		}
+	}
+	for _, a := range owners {
+		b.action("ReadOwners", a)
 	}
 	return b.merged("Read")
 }
@@ -231,7 +241,7 @@ func (b *statements) action(sid string, a kind.Action) {
 }
 
 // narrowed is a permission that AWS checks on the way, limited as far as AWS offers it. The keys are those of the
-// service authorization reference for EC2, IAM and Systems Manager.
+// service authorization reference for EC2, IAM, SNS, Resource Groups and Systems Manager.
 func narrowed(sid, action string) Statement {
 	s := Statement{Sid: sid, Actions: []string{action}, Resources: []string{"*"}}
 	switch action {
@@ -246,6 +256,10 @@ func narrowed(sid, action string) Statement {
 	case "ec2:CreateTags":
 		s.Sid, s.Resources = "TagAtCreation", []string{"arn:{partition}:ec2:*:{account}:*/*"}
 		s.Conditions = []Condition{{"StringEquals", "ec2:CreateAction", []string{"CreateLaunchTemplate", "RunInstances"}}}
+	case "sns:Publish":
+		s.Sid, s.Resources = "NameTopics", []string{"arn:{partition}:sns:*:{account}:*"}
+	case "resource-groups:GetGroup":
+		s.Sid, s.Resources = "NameHostGroups", []string{"arn:{partition}:resource-groups:*:{account}:group/*"}
 	case "ssm:GetParameters":
 		s.Sid, s.Resources = "ReadImageParameters", []string{"arn:{partition}:ssm:*:*:parameter/*"}
 	}

@@ -213,8 +213,8 @@ func TestLeastPrivilege(t *testing.T) {
 		case roles.Read:
 			for _, k := range kinds {
 				for _, a := range k.Reads {
-					if !seen[a.Name] {
-						t.Errorf("the read role lacks %s of %s", a.Name, k.Name)
+					if seen[a.Name] == a.ToWrite {
+						t.Errorf("the read role has %s of %s: %t", a.Name, k.Name, seen[a.Name])
 					}
 				}
 			}
@@ -244,6 +244,37 @@ func TestOnlyTheManagementAccountReachesTheOrganization(t *testing.T) {
 				t.Errorf("the %s role, of the management account %t, reaches the organization %t", r.Access, o.Management, reaches)
 			}
 		}
+	}
+}
+
+// What the kinds declare fits into one managed policy, so that the printed documents can be pasted anywhere; what the
+// configuration adds may make it larger, up to what IAM takes in a role.
+func TestPoliciesFitIntoIAM(t *testing.T) {
+	o := options()
+	o.Management = true
+	for _, r := range build(t, o, roles.Read, roles.Write, roles.Organization) {
+		if n := r.Size(); n == 0 || n > roles.MaxManaged {
+			t.Errorf("the policy of the %s role has %d characters, and a managed one takes %d", r.Access, n, roles.MaxManaged)
+		}
+	}
+	for n := 1; ; n++ {
+		var documents []string
+		for i := range n * 10 {
+			documents = append(documents, fmt.Sprintf("restart-%03d", i))
+		}
+		o.FollowUps = followup.Actions(documents...)
+		list, err := roles.Build(known(), o, roles.Write)
+		if err == nil {
+			if got := list[0].Size(); got > roles.MaxInline {
+				t.Fatalf("%d documents make %d characters, and nobody says so", len(documents), got)
+			}
+			continue
+		}
+		d, ok := errors.AsType[fleet.Diagnostic](err)
+		if n == 1 || !ok || d.Where != "follow_ups" || !strings.Contains(d.Summary, "10240") {
+			t.Errorf("with %d documents: %v", len(documents), err)
+		}
+		return
 	}
 }
 
@@ -317,5 +348,27 @@ func TestCloudFormationLints(t *testing.T) {
 		"testdata/followups.yaml").CombinedOutput()
 	if err != nil {
 		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+// TestOwnersAreReadOnlyWhereAskedFor: the calls that tell who manages what are in the read role where the configuration asks.
+func TestOwnersAreReadOnlyWhereAskedFor(t *testing.T) {
+	has := func(o roles.Options) bool {
+		for _, r := range build(t, o, roles.Read, roles.Write) {
+			for _, s := range r.Statements {
+				if slices.Contains(s.Actions, "cloudformation:ListStacks") {
+					return r.Access == roles.Read
+				}
+			}
+		}
+		return false
+	}
+	o := options()
+	if has(o) {
+		t.Error("stacks may be listed though nobody asks for it")
+	}
+	o.Owners = []kind.Action{{Name: "cloudformation:ListStacks", Resource: "*"}}
+	if !has(o) {
+		t.Error("stacks may not be listed")
 	}
 }

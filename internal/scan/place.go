@@ -12,6 +12,7 @@ import (
 	"github.com/imdsctl/imdsctl/internal/fleet"
 	"github.com/imdsctl/imdsctl/internal/inventory"
 	"github.com/imdsctl/imdsctl/internal/kind"
+	"github.com/imdsctl/imdsctl/internal/owners"
 )
 
 // pageSize is how many resources go to the store in one transaction.
@@ -28,6 +29,8 @@ type reading struct {
 	pins map[string]map[string]bool
 	// images are the ids of the images that resources run or launch from; listed those that were listed.
 	images, listed map[string]bool
+	// claims are what the place's stacks manage.
+	claims owners.Book
 	// metered are the resources whose v1 calls are counted by their own service.
 	metered []metered
 }
@@ -41,6 +44,10 @@ func (s *run) place(ctx context.Context, p fleet.Place) error {
 	var instances *inventory.Scope
 	var nameless []outcome
 	answered := false
+	stacks, err := rd.stacks(ctx, opened)
+	if err != nil {
+		return err
+	}
 	for _, r := range ordered(opened.Kinds) {
 		if s.opt.Config.Excludes(r.Kind) {
 			if err := s.close(ctx, excluded(p, r.Kind)); err != nil {
@@ -85,6 +92,11 @@ func (s *run) place(ctx context.Context, p fleet.Place) error {
 			return err
 		}
 	}
+	if stacks != nil {
+		if err := s.close(ctx, *stacks); err != nil {
+			return err
+		}
+	}
 	if instances != nil {
 		if err := s.close(ctx, *instances); err != nil {
 			return err
@@ -92,6 +104,26 @@ func (s *run) place(ctx context.Context, p fleet.Place) error {
 	}
 	rd.done()
 	return nil
+}
+
+// stacks reads what the place's CloudFormation stacks manage, before anything that they could claim. Its scope is closed with
+// the kinds', because a place that cannot be entered is a gap of its own. Where the stacks cannot be read, nothing is claimed by
+// those that were not, and the gap says so.
+func (rd *reading) stacks(ctx context.Context, opened Place) (*inventory.Scope, error) {
+	if opened.Claims == nil {
+		return nil, nil
+	}
+	out := outcome{Scope: inventory.Scope{Place: rd.place, Kind: inventory.ScopeStacks, Status: inventory.ScopeComplete}}
+	err := opened.Claims(ctx, func(c owners.Claim) {
+		out.Resources++
+		rd.claims.Add(c)
+	})
+	return &out.Scope, out.fail(ctx, err)
+}
+
+// claimed lists the code that claims a resource.
+func (rd *reading) claimed(r *inventory.Resource) []fleet.Owner {
+	return slices.Concat(rd.claims.Of(r), rd.opt.Claims.Of(r))
 }
 
 // excluded is the scope of a kind that the configuration leaves out.
@@ -357,6 +389,7 @@ type page struct {
 func (rd *reading) page(kindName string) *page { return &page{rd: rd, kind: kindName} }
 
 func (p *page) put(ctx context.Context, r inventory.Resource) error {
+	r.Claims = p.rd.claimed(&r)
 	p.rows = append(p.rows, r)
 	if len(p.rows) < pageSize {
 		return nil

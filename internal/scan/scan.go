@@ -23,6 +23,7 @@ import (
 	"github.com/imdsctl/imdsctl/internal/fleet"
 	"github.com/imdsctl/imdsctl/internal/inventory"
 	"github.com/imdsctl/imdsctl/internal/kind"
+	"github.com/imdsctl/imdsctl/internal/owners"
 	"github.com/imdsctl/imdsctl/internal/policy"
 )
 
@@ -64,6 +65,8 @@ type Regions struct {
 // Place is a place opened for reading.
 type Place struct {
 	Kinds []Reader
+	// Claims gives what the place's CloudFormation stacks manage; nil where they are not read.
+	Claims func(ctx context.Context, yield func(owners.Claim)) error
 	// Evidence is nil where none is read.
 	Evidence Evidence
 }
@@ -116,6 +119,8 @@ type Options struct {
 	// Ceiling keeps evidence from being read where the estimate is above so many dollars; 0 is none. Kinds' own metrics cost
 	// nothing and are read all the same.
 	Ceiling float64
+	// Claims are what the configuration's Terraform states manage; nil for none.
+	Claims *owners.Book
 	// Accounts and Regions narrow the scan to some; empty means all.
 	Accounts []fleet.AccountID
 	Regions  []fleet.Region

@@ -25,6 +25,14 @@ MANAGEMENT = "111122223333"
 MEMBER = "222233334444"
 REGION = "eu-west-1"
 
+#: No client gets further than this machine, whatever endpoint it makes up: the AWS CLI's `emr` commands, for one, know nothing of
+#: AWS_ENDPOINT_URL. Nothing listens where all calls but those to loopback are sent.
+NOWHERE = {"HTTP_PROXY": "http://127.0.0.1:1", "HTTPS_PROXY": "http://127.0.0.1:1", "NO_PROXY": "127.0.0.1"}
+NOWHERE |= {name.lower(): value for name, value in NOWHERE.items()}
+os.environ.update(NOWHERE)
+os.environ.pop("ALL_PROXY", None)
+os.environ.pop("all_proxy", None)
+
 #: Every (signing name, operation) that was answered and checked in this process.
 COVERED = set()
 
@@ -174,7 +182,7 @@ class Server:
                 "AWS_SECRET_ACCESS_KEY": credentials["SecretAccessKey"],
                 "AWS_SESSION_TOKEN": credentials["SessionToken"],
             }
-        return keep | keys | {
+        return keep | keys | NOWHERE | {
             "AWS_ENDPOINT_URL": self.url, "AWS_DEFAULT_REGION": region, "AWS_EC2_METADATA_DISABLED": "true",
             "AWS_CONFIG_FILE": os.devnull, "AWS_SHARED_CREDENTIALS_FILE": os.devnull, "AWS_MAX_ATTEMPTS": "1",
         }

@@ -1,6 +1,10 @@
 """The AWS CLI, pointed at the simulator by AWS_ENDPOINT_URL and nothing else."""
 
-from harness import MEMBER, SimulatorTest, instance_id
+import boto3
+from botocore.config import Config
+from botocore.exceptions import ProxyConnectionError
+
+from harness import MEMBER, REGION, SimulatorTest, instance_id
 
 REFUSED = 255  # the CLI's exit code for an error of the service (version 1; version 2 has 254)
 
@@ -34,6 +38,14 @@ class CommandLine(SimulatorTest):
         self.eventually(["required", "applied"], read)
         gone = self.cli("ec2", "describe-instances", "--instance-ids", "i-00000000000000bad", code=REFUSED)
         self.assertIn("(InvalidInstanceID.NotFound)", gone)
+
+    def test_nothing_beyond_this_machine_is_reached(self):
+        elsewhere = "https://ec2.example.invalid"
+        failed = self.cli("ec2", "describe-instances", "--endpoint-url", elsewhere, code=REFUSED)
+        self.assertIn("Failed to connect to proxy URL", failed)
+        with self.assertRaises(ProxyConnectionError):
+            boto3.client("ec2", REGION, endpoint_url=elsewhere, aws_access_key_id="dummy", aws_secret_access_key="dummy",
+                         config=Config(retries={"total_max_attempts": 1})).describe_instances()
 
     def test_an_assumed_role(self):
         credentials = self.cli("sts", "assume-role", "--role-arn", f"arn:aws:iam::{MEMBER}:role/imdsctl/reader",

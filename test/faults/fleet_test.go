@@ -3,9 +3,11 @@ package faults
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
+	"github.com/imdsctl/imdsctl/internal/app"
 	"github.com/imdsctl/imdsctl/internal/awssim/core"
 	"github.com/imdsctl/imdsctl/internal/fleet"
 	"github.com/imdsctl/imdsctl/internal/policy"
@@ -13,8 +15,20 @@ import (
 
 const image = "ami-0123456789abcdef0"
 
-// permissions are what the roles of the members may do.
-var permissions = core.AllowActions("ec2:*", "autoscaling:*", "cloudwatch:*", "elasticloadbalancing:*", "ssm:*", "iam:PassRole")
+// permissions are what the roles of the members may do: everything in the services of the kinds and of the gates.
+var permissions = core.AllowActions(services()...)
+
+func services() []string {
+	out := []string{"cloudwatch:*", "elasticloadbalancing:*", "ssm:*", "iam:PassRole"}
+	for _, k := range app.Kinds() {
+		for _, a := range slices.Concat(k.Reads, k.Writes) {
+			service, _, _ := strings.Cut(a.Name, ":")
+			out = append(out, service+":*")
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
 
 // organization is three member accounts, each with a group of three instances launched from a template's default version, and
 // a stack of four instances by themselves.

@@ -88,7 +88,7 @@ func refuse(rw http.ResponseWriter, r *http.Request, at, now time.Time) {
 		rw.WriteHeader(http.StatusBadRequest)
 		fmt.Fprint(rw, `<Response><Errors><Error><Code>RequestExpired</Code><Message>Request has expired.</Message></Error></Errors>`+
 			`<RequestID>0</RequestID></Response>`)
-	case slices.Contains([]string{"sts", "autoscaling", "elasticloadbalancing", "iam"}, service):
+	case slices.Contains([]string{"sts", "autoscaling", "elasticbeanstalk", "elasticloadbalancing", "iam"}, service):
 		rw.Header().Set("Content-Type", "text/xml")
 		rw.WriteHeader(http.StatusForbidden)
 		fmt.Fprintf(rw, `<ErrorResponse><Error><Type>Sender</Type><Code>SignatureDoesNotMatch</Code><Message>%s</Message></Error>`+

@@ -23,14 +23,17 @@ import (
 )
 
 // settings are a user's, but for what moto cannot: it ignores the source version of a template's copy, cannot delete a
-// version and does not know account defaults, so that those are the simulator's to test; and it has no CPUUtilization, hence
-// no heartbeat.
+// version and does not know account defaults, so that those are the simulator's to test; it does not have the calls that list the
+// excluded kinds, and answers them as if AWS had failed; and it has no CPUUtilization, hence no heartbeat.
 const settings = `
 version: 1
 organization:
   discover: organizations
   role: {read: %[1]s, write: %[1]s, external_id: %[2]s}
   regions: [%[3]s]
+inventory:
+  exclude_kinds: [appstream, ecs-capacity, emr-security-configuration, image-builder, lightsail-instance, organization-policy,
+    workspaces-instance]
 targets: {templates: false, account_defaults: false}
 gates: {heartbeat: none, delay: 0s}
 bake: {low: 0s, medium: 0s, high: 0s, critical: 0s}

@@ -46,7 +46,7 @@ func Service() *core.Service {
 			"DescribeImageBuilders":    list(imageBuilders, "ImageBuilders", "MaxResults"),
 			"DescribeAppBlockBuilders": list(appBlockBuilders, "AppBlockBuilders", "MaxResults"),
 			"DescribeImages":           {Bucket: read, Handle: describeImages, Params: []string{"Arns", "NextToken", "MaxResults"}},
-			"ListTagsForResource":      {Bucket: read, Access: accessARN, Handle: listTags, Params: []string{"ResourceArn"}},
+			"ListTagsForResource":      {Bucket: read, Handle: listTags, Params: []string{"ResourceArn"}},
 			"StartFleet":               change(fleets, start),
 			"StopFleet":                change(fleets, stop),
 			"UpdateFleet":              change(fleets, update("Fleet"), "DisableIMDSV1"),
@@ -71,8 +71,6 @@ func access(c *core.Call, of sort, name string) []core.Access {
 	}
 	return []core.Access{a}
 }
-
-func accessARN(c *core.Call) []core.Access { return []core.Access{{Resource: c.In.Str("ResourceArn")}} }
 
 func notFound(of sort, name string) error {
 	return &wire.Error{

@@ -15,11 +15,15 @@ func accessGroup(c *core.Call) []core.Access {
 		a.Resource = g.arn
 	}
 	needs := []core.Access{a}
-	if c.In.Has("LaunchTemplate") {
-		needs = append(needs, launchAccess(c, parseRef(c.In.Get("LaunchTemplate")))...)
+	says := c.In
+	if says.Has("DesiredConfiguration") { // of an instance refresh
+		says = says.Get("DesiredConfiguration")
 	}
-	if c.In.Has("MixedInstancesPolicy") {
-		if mixed, err := parseMixed(c.In.Get("MixedInstancesPolicy")); err == nil {
+	if says.Has("LaunchTemplate") {
+		needs = append(needs, launchAccess(c, parseRef(says.Get("LaunchTemplate")))...)
+	}
+	if says.Has("MixedInstancesPolicy") {
+		if mixed, err := parseMixed(says.Get("MixedInstancesPolicy")); err == nil {
 			needs = append(needs, launchAccess(c, mixed.Template)...)
 			for _, o := range mixed.Overrides {
 				if o.Template != nil {

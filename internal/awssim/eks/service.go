@@ -8,11 +8,13 @@
 package eks
 
 import (
+	"cmp"
 	"encoding/base64"
 	"net/http"
 	"strings"
 
 	"github.com/imdsctl/imdsctl/internal/awssim/core"
+	"github.com/imdsctl/imdsctl/internal/awssim/ec2"
 	"github.com/imdsctl/imdsctl/internal/awssim/wire"
 )
 
@@ -84,7 +86,8 @@ func accessNodegroup(c *core.Call) []core.Access {
 func accessUpdate(c *core.Call) []core.Access {
 	out := accessNodegroup(c)
 	if c.In.Has("launchTemplate") {
-		out = append(out, core.Access{Action: "ec2:RunInstances"})
+		from := c.In.Get("launchTemplate")
+		out = append(out, ec2.AccessToLaunch(c, cmp.Or(from.Str("id"), from.Str("name")), from.Str("version"))...)
 	}
 	return out
 }

@@ -51,9 +51,30 @@ func access(c *core.Call) []core.Access {
 	return []core.Access{{Resource: c.In.Str("infrastructureConfigurationArn")}}
 }
 
-// accessUpdate passes the role of the instance profile on (Image Builder user guide, "Identity-based policies").
+// accessUpdate passes the role of the instance profile on, and looks at what else the configuration names with the caller's
+// permissions: its dependent actions in
+// https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonec2imagebuilder.html
 func accessUpdate(c *core.Call) []core.Access {
-	return append(access(c), core.Access{Action: "iam:PassRole"})
+	needs := append(access(c), core.Access{
+		Action: "iam:PassRole", Condition: map[string][]string{"iam:passedtoservice": {"ec2.amazonaws.com"}},
+		Resource: "arn:" + string(c.Place.Partition) + ":iam::" + string(c.Place.Account) + ":role/" +
+			c.In.Str("instanceProfileName"),
+	})
+	if topic := c.In.Str("snsTopicArn"); topic != "" {
+		needs = append(needs, core.Access{Action: "sns:Publish", Resource: topic})
+	}
+	on := c.In.Get("placement")
+	for _, need := range [][2]string{
+		{"availabilityZone", "ec2:DescribeAvailabilityZones"}, {"hostId", "ec2:DescribeHosts"},
+	} {
+		if on.Str(need[0]) != "" {
+			needs = append(needs, core.Access{Action: need[1]})
+		}
+	}
+	if group := on.Str("hostResourceGroupArn"); group != "" {
+		needs = append(needs, core.Access{Action: "resource-groups:GetGroup", Resource: group})
+	}
+	return needs
 }
 
 // Config is an infrastructure configuration: the section of a seed, and what updates replace.

@@ -38,10 +38,10 @@ func Service(programs Programs, delay time.Duration) *core.Service {
 		Actions: map[string]core.Action{
 			"GetInstances": {Bucket: read, Handle: known(s.getInstances, "pageToken", "includeHealthStatus")},
 			"GetInstance": {
-				Bucket: read, Access: access, Handle: known(s.getInstance, "instanceName", "includeHealthStatus"),
+				Bucket: read, Handle: known(s.getInstance, "instanceName", "includeHealthStatus"),
 			},
 			"GetInstanceMetricData": {
-				Bucket: read, Access: access, Handle: known(s.metricData, "instanceName", "metricName", "period", "startTime",
+				Bucket: read, Handle: known(s.metricData, "instanceName", "metricName", "period", "startTime",
 					"endTime", "unit", "statistics"),
 			},
 			"UpdateInstanceMetadataOptions": {
@@ -70,7 +70,8 @@ func known(handle func(*core.Call) error, names ...string) func(*core.Call) erro
 	}
 }
 
-// access needs the instance, by an ARN that ends in an id of its own and not in its name.
+// access needs the instance, by an ARN that ends in an id of its own and not in its name. Reading cannot be limited to
+// instances (https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonlightsail.html).
 func access(c *core.Call) []core.Access {
 	i := storeOf(c.Place).byName[c.In.Str("instanceName")]
 	if i == nil {

@@ -59,10 +59,14 @@ func Service() *core.Service {
 			"ListWorkspaceInstances": {
 				Bucket: read, Params: []string{"ProvisionStates", "MaxResults", "NextToken"}, Handle: list,
 			},
-			"GetWorkspaceInstance": {Bucket: read, Params: []string{"WorkspaceInstanceId"}, Handle: get},
+			"GetWorkspaceInstance": {Bucket: read, Params: []string{"WorkspaceInstanceId"}, Access: access, Handle: get},
 		},
 		SeedPlace: seedPlace,
 	}
+}
+
+func access(c *core.Call) []core.Access {
+	return []core.Access{{Resource: c.ARN(Name, "workspaceinstance/"+c.In.Str("WorkspaceInstanceId"))}}
 }
 
 // store is the state of one place.

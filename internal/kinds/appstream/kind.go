@@ -69,7 +69,6 @@ const (
 // Kind describes AppStream's machines.
 func Kind() kind.Kind {
 	const (
-		anything   = "arn:{partition}:appstream:{region}:{account}:*"
 		ofFleets   = "arn:{partition}:appstream:{region}:{account}:fleet/*"
 		ofBuilders = "arn:{partition}:appstream:{region}:{account}:app-block-builder/*"
 	)
@@ -85,7 +84,7 @@ func Kind() kind.Kind {
 			{Name: actionImageBuilders, Resource: "*"},
 			{Name: actionAppBuilders, Resource: "*"},
 			{Name: actionImages, Resource: "*"},
-			{Name: actionTags, Resource: anything},
+			{Name: actionTags, Resource: "*"},
 		},
 		Writes: []kind.Action{
 			{Name: actionStop, Resource: ofFleets},

@@ -69,7 +69,7 @@ func Kind() kind.Kind {
 		Reads: []kind.Action{
 			{Name: actionDescribe, Resource: "*"},
 			{Name: actionActivities, Resource: "*"},
-			{Name: actionRefreshes, Resource: "*"},
+			{Name: actionRefreshes, Resource: "*", ToWrite: true},
 		},
 		Writes: []kind.Action{
 			{Name: actionUpdate, With: launch, Resource: arn},

@@ -46,8 +46,11 @@ func Kind() kind.Kind {
 			{Name: actionGet, Resource: configurations},
 		},
 		Writes: []kind.Action{{
-			// An update passes the role of the instance profile on (Image Builder user guide, "Identity-based policies").
-			Name: actionUpdate, With: []string{"iam:PassRole"}, Resource: configurations,
+			// An update passes the role of the instance profile on, and looks at the topic and the hosts that a configuration
+			// names (service authorization reference for Image Builder, dependent actions).
+			Name: actionUpdate, Resource: configurations, With: []string{
+				"iam:PassRole", "sns:Publish", "ec2:DescribeAvailabilityZones", "ec2:DescribeHosts", "resource-groups:GetGroup",
+			},
 		}},
 		Verbs: []kind.Verb{{
 			Name: VerbSetOptions, Class: plan.ClassSet, Disruption: kind.DisruptsNothing, Undo: kind.UndoFull,

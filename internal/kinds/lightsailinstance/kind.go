@@ -48,7 +48,7 @@ func Kind() kind.Kind {
 			"IMDSv2.",
 		Manner: assess.Manner{Role: assess.RoleHost, Metric: true, Source: evidence.SourceLightsail},
 		Reads: []kind.Action{
-			{Name: actionList, Resource: "*"}, {Name: actionGet, Resource: instances}, {Name: actionMetrics, Resource: instances},
+			{Name: actionList, Resource: "*"}, {Name: actionGet, Resource: "*"}, {Name: actionMetrics, Resource: "*"},
 		},
 		Writes: []kind.Action{{Name: actionUpdate, Resource: instances}},
 		Verbs: []kind.Verb{{

@@ -64,9 +64,9 @@ data "aws_iam_policy_document" "read" {
       "appstream:DescribeFleets",
       "appstream:DescribeImageBuilders",
       "appstream:DescribeImages",
+      "appstream:ListTagsForResource",
       "autoscaling:DescribeAutoScalingGroups",
       "autoscaling:DescribeAutoScalingInstances",
-      "autoscaling:DescribeInstanceRefreshes",
       "autoscaling:DescribeLaunchConfigurations",
       "autoscaling:DescribeScalingActivities",
       "batch:DescribeComputeEnvironments",
@@ -93,6 +93,8 @@ data "aws_iam_policy_document" "read" {
       "elasticmapreduce:ListClusters",
       "elasticmapreduce:ListSecurityConfigurations",
       "imagebuilder:ListInfrastructureConfigurations",
+      "lightsail:GetInstance",
+      "lightsail:GetInstanceMetricData",
       "lightsail:GetInstances",
       "sagemaker:ListNotebookInstances",
       "workspaces-instances:ListWorkspaceInstances",
@@ -164,17 +166,6 @@ data "aws_iam_policy_document" "read" {
   }
 
   statement {
-    sid = "ReadLightsailInstance"
-
-    actions = [
-      "lightsail:GetInstance",
-      "lightsail:GetInstanceMetricData",
-    ]
-
-    resources = ["arn:${data.aws_partition.current.partition}:lightsail:*:${data.aws_caller_identity.current.account_id}:Instance/*"]
-  }
-
-  statement {
     sid = "ReadBeanstalkEnvironment"
 
     actions = [
@@ -194,16 +185,6 @@ data "aws_iam_policy_document" "read" {
     ]
 
     resources = ["arn:${data.aws_partition.current.partition}:elasticmapreduce:*:${data.aws_caller_identity.current.account_id}:cluster/*"]
-  }
-
-  statement {
-    sid = "ReadAppstream"
-
-    actions = [
-      "appstream:ListTagsForResource",
-    ]
-
-    resources = ["arn:${data.aws_partition.current.partition}:appstream:*:${data.aws_caller_identity.current.account_id}:*"]
   }
 
   statement {
@@ -249,6 +230,7 @@ data "aws_iam_policy_document" "write" {
       "appstream:DescribeAppBlockBuilders",
       "appstream:DescribeFleets",
       "appstream:DescribeImages",
+      "appstream:ListTagsForResource",
       "autoscaling:DescribeAutoScalingGroups",
       "autoscaling:DescribeInstanceRefreshes",
       "autoscaling:DescribeLaunchConfigurations",
@@ -261,6 +243,7 @@ data "aws_iam_policy_document" "write" {
       "ec2:DescribeSpotFleetRequests",
       "ec2:GetInstanceMetadataDefaults",
       "elasticbeanstalk:DescribeEnvironments",
+      "lightsail:GetInstance",
     ]
 
     resources = ["*"]
@@ -288,16 +271,6 @@ data "aws_iam_policy_document" "write" {
   }
 
   statement {
-    sid = "ReadLightsailInstance"
-
-    actions = [
-      "lightsail:GetInstance",
-    ]
-
-    resources = ["arn:${data.aws_partition.current.partition}:lightsail:*:${data.aws_caller_identity.current.account_id}:Instance/*"]
-  }
-
-  statement {
     sid = "ReadBeanstalkEnvironment"
 
     actions = [
@@ -307,16 +280,6 @@ data "aws_iam_policy_document" "write" {
     ]
 
     resources = ["arn:${data.aws_partition.current.partition}:elasticbeanstalk:*:${data.aws_caller_identity.current.account_id}:environment/*"]
-  }
-
-  statement {
-    sid = "ReadAppstream"
-
-    actions = [
-      "appstream:ListTagsForResource",
-    ]
-
-    resources = ["arn:${data.aws_partition.current.partition}:appstream:*:${data.aws_caller_identity.current.account_id}:*"]
   }
 
   statement {
@@ -364,7 +327,7 @@ data "aws_iam_policy_document" "write" {
   }
 
   statement {
-    sid = "TagAtLaunch"
+    sid = "TagAtCreation"
 
     actions = [
       "ec2:CreateTags",
@@ -375,7 +338,7 @@ data "aws_iam_policy_document" "write" {
     condition {
       test     = "StringEquals"
       variable = "ec2:CreateAction"
-      values   = ["RunInstances"]
+      values   = ["CreateLaunchTemplate", "RunInstances"]
     }
   }
 
@@ -540,13 +503,35 @@ data "aws_iam_policy_document" "write" {
   }
 
   statement {
-    sid = "WriteAccountDefaults"
+    sid = "NameTopics"
 
     actions = [
+      "sns:Publish",
+    ]
+
+    resources = ["arn:${data.aws_partition.current.partition}:sns:*:${data.aws_caller_identity.current.account_id}:*"]
+  }
+
+  statement {
+    sid = "WriteImageBuilder2"
+
+    actions = [
+      "ec2:DescribeAvailabilityZones",
+      "ec2:DescribeHosts",
       "ec2:ModifyInstanceMetadataDefaults",
     ]
 
     resources = ["*"]
+  }
+
+  statement {
+    sid = "NameHostGroups"
+
+    actions = [
+      "resource-groups:GetGroup",
+    ]
+
+    resources = ["arn:${data.aws_partition.current.partition}:resource-groups:*:${data.aws_caller_identity.current.account_id}:group/*"]
   }
 }
 
