@@ -1,6 +1,7 @@
 package app_test
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -114,5 +115,41 @@ func TestBadTerraformStates(t *testing.T) {
 	_, err := w.app.Scan(t.Context(), app.ScanOptions{})
 	if err == nil || !strings.Contains(err.Error(), "none-*") || !strings.Contains(err.Error(), broken) || strings.Contains(err.Error(), "hunter2") {
 		t.Errorf("%v", err)
+	}
+}
+
+// Every page of both lists is read, what was deleted claims nothing, and one call a stack is what it takes.
+func TestManyStacks(t *testing.T) {
+	t.Parallel()
+	var many, stacks []string
+	for n := range 120 {
+		many = append(many, fmt.Sprintf(`{"logical": "Q%d", "physical": "q%d", "type": "AWS::SQS::Queue"}`, n, n))
+	}
+	many = append(many, `{"logical": "Old", "physical": "`+id(2)+`", "type": "AWS::EC2::Instance", "status": "DELETE_COMPLETE"}`,
+		`{"logical": "Last", "physical": "`+id(1)+`", "type": "AWS::EC2::Instance"}`)
+	stacks = append(stacks, `{"name": "many", "resources": [`+strings.Join(many, ",")+`]}`,
+		`{"name": "gone", "status": "DELETE_COMPLETE", "resources": [{"logical": "X", "physical": "`+id(2)+`", "type": "AWS::EC2::Instance"}]}`)
+	for n := range 100 {
+		stacks = append(stacks, fmt.Sprintf(`{"name": "empty-%d"}`, n))
+	}
+	seed := organization(in(shop, ireland, map[string]string{
+		"ec2":            ec2Section("", instance(id(1), "optional", ""), instance(id(2), "optional", "")),
+		"cloudformation": `{"stacks": [` + strings.Join(stacks, ",") + `]}`,
+	}))
+	w := newWorld(t, seed, baseConfig+"owners: {cloudformation: true}\n")
+	if sum := mustScan(t, w.app); len(sum.Gaps) > 0 {
+		t.Fatalf("gaps %+v", sum.Gaps)
+	}
+	for row, err := range w.app.Resources(t.Context(), app.ResourceFilter{Kinds: []string{inventory.KindInstance}}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := map[string]string{id(1): "cloudformation Last of stack many", id(2): ""}[row.Resource.Ref.ID]
+		if row.Owner.String() != want {
+			t.Errorf("%s is of %q, not %q", row.Resource.Ref.ID, row.Owner, want)
+		}
+	}
+	if n := w.counts()["cloudformation:ListStackResources"]; n != 101+1 {
+		t.Errorf("%d calls for the resources of 101 stacks, one of two pages", n)
 	}
 }

@@ -148,7 +148,7 @@ func (p *play) prepare() error {
 
 func (p *play) perform(ctx context.Context) error {
 	return p.with(ctx, func(ctx context.Context, a *app.App) error {
-		for _, act := range []func(context.Context, *app.App) error{p.scanAct, p.blockedAct, p.planAct} {
+		for _, act := range []func(context.Context, *app.App) error{p.scanAct, p.blockedAct, p.planAct, p.rehearseAct} {
 			if err := act(ctx, a); err != nil {
 				return err
 			}
@@ -237,6 +237,25 @@ func (p *play) planAct(ctx context.Context, a *app.App) error {
 	return p.unexpected(p.plan(ctx, a, planOptions{out: p.planPath(), force: true}))
 }
 
+// rehearseAct tries the plan on a copy of the fleet. The copy knows what the scan saw, and so nothing of the hidden caller.
+func (p *play) rehearseAct(ctx context.Context, a *app.App) error {
+	pl, err := readPlan(p.planPath())
+	if err != nil {
+		return err
+	}
+	p.heading("5 Rehearse", "imdsctl rehearse plan.json")
+	began := time.Now()
+	r, err := a.Rehearse(ctx, pl, app.RehearseOptions{})
+	if err != nil {
+		return err
+	}
+	p.showRehearsedEnd(pl, r, time.Since(began))
+	p.showRehearsedWaves(pl, r)
+	p.showRehearsedFailures(r)
+	p.say("The copy breaks where the scan saw someone call IMDSv1. What nobody has seen yet, only the real thing shows.")
+	return nil
+}
+
 func (p *play) planPath() string { return filepath.Join(p.dir, "plan.json") }
 
 // applyAct approves and applies, and winds the clock forward where everybody only watches.
@@ -245,13 +264,13 @@ func (p *play) applyAct(ctx context.Context, a *app.App) (*app.ApplyResult, erro
 	if err != nil {
 		return nil, err
 	}
-	p.heading("5 Approve", "imdsctl rollout approve "+short(pl.Digest))
+	p.heading("6 Approve", "imdsctl rollout approve "+short(pl.Digest))
 	approval, err := a.Approve(ctx, pl.Digest, "the demo")
 	if err != nil {
 		return nil, err
 	}
 	fmt.Fprintf(p.env.Out, "Plan %s approved by %s.\n", short(approval.Digest), approval.Actor)
-	p.heading("6 Apply", "imdsctl apply plan.json")
+	p.heading("7 Apply", "imdsctl apply plan.json")
 	p.say("Each stack changes one canary first and watches it for hours, then the rest, then what future launches get. " +
 		"The clock is wound forward while everybody only watches.")
 	c := newCourse(pl, p.now)
@@ -335,7 +354,7 @@ func (c *course) pace() float64 {
 }
 
 func (p *play) againAct(ctx context.Context, a *app.App) error {
-	p.heading("7 Scan again: what does AWS say now?", "imdsctl scan")
+	p.heading("8 Scan again: what does AWS say now?", "imdsctl scan")
 	if err := p.scan(ctx, a, scanOptions{}); err != nil {
 		return p.unexpected(err)
 	}

@@ -139,13 +139,7 @@ func estimatedCalls(p *plan.Plan, action string) int {
 
 func (s *session) showRehearsal(p *plan.Plan, r *app.Rehearsal, took time.Duration) {
 	out := s.env.Out
-	fmt.Fprintf(out, "Rehearsal of plan %s in a copy of the fleet: the rollout %s after %s", s.out.paint(bold, p.Digest[:12]),
-		ended(r), s.out.paint(bold, brief(r.Duration())))
-	if e := p.Header.Estimate; e != nil {
-		fmt.Fprintf(out, " (the plan estimates %s)", brief(e.Duration()))
-	}
-	fmt.Fprintf(out, ".\nIt took %s here. %s of IMDSv1 that the scan saw ran in the copy.\n\n", took.Round(100*time.Millisecond),
-		plural(r.Callers, "caller"))
+	s.showRehearsedEnd(p, r, took)
 	s.showRehearsedWaves(p, r)
 	s.showRehearsedCalls(p, r)
 	s.showRehearsedFailures(r)
@@ -157,6 +151,18 @@ func (s *session) showRehearsal(p *plan.Plan, r *app.Rehearsal, took time.Durati
 	}
 }
 
+// showRehearsedEnd says how the rollout ended, and how long it took.
+func (s *session) showRehearsedEnd(p *plan.Plan, r *app.Rehearsal, took time.Duration) {
+	out := s.env.Out
+	fmt.Fprintf(out, "Rehearsal of plan %s in a copy of the fleet: the rollout %s after %s", s.out.paint(bold, p.Digest[:12]),
+		ended(r), s.out.paint(bold, brief(r.Duration())))
+	if e := p.Header.Estimate; e != nil {
+		fmt.Fprintf(out, " (the plan estimates %s)", brief(e.Duration()))
+	}
+	fmt.Fprintf(out, ".\nIt took %s here. %s of IMDSv1 that the scan saw ran in the copy.\n\n", took.Round(100*time.Millisecond),
+		plural(r.Callers, "caller"))
+}
+
 // ended says how a rehearsed rollout ended.
 func ended(r *app.Rehearsal) string {
 	switch r.Status {
@@ -164,6 +170,8 @@ func ended(r *app.Rehearsal) string {
 		return "is done"
 	case app.RolloutHalted:
 		return "halts"
+	case !r.Status.Final():
+		return "has not ended"
 	default:
 		return "ends as " + string(r.Status)
 	}

@@ -170,15 +170,22 @@ func serve(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Setenv("AWS_SECRET_ACCESS_KEY", "dummy")
 }
 
-// simulate starts a simulator for the script: sim [pace N] [closed ACCOUNT] [seed FILE].
+// simulate starts a simulator for the script: sim [pace N] [at MINUTE] [closed ACCOUNT] [seed FILE]. Its clock begins at the machine's
+// time, or so many minutes after the full hour.
 func simulate(ts *testscript.TestScript, _ bool, args []string) {
 	pace, closed, seed := 1.0, "", ts.Value("seed").([]byte)
+	began := time.Now()
+	start := began.UTC() // AWS clients compare the server's clock with the machine's
 	for len(args) > 1 {
 		switch args[0] {
 		case "pace":
 			var err error
 			pace, err = strconv.ParseFloat(args[1], 64)
 			ts.Check(err)
+		case "at":
+			minute, err := strconv.Atoi(args[1])
+			ts.Check(err)
+			start = start.Truncate(time.Hour).Add(time.Duration(minute) * time.Minute)
 		case "closed":
 			closed = args[1]
 		case "seed":
@@ -188,8 +195,6 @@ func simulate(ts *testscript.TestScript, _ bool, args []string) {
 		}
 		args = args[2:]
 	}
-	began := time.Now()
-	start := began.UTC() // AWS clients compare the server's clock with the machine's
 	stage, err := demo.FromSeed(seed, start, pace)
 	ts.Check(err)
 	for _, account := range stage.Summary.Accounts {

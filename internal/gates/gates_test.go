@@ -246,10 +246,10 @@ func TestHopLimitOfSeldomCallers(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	w.clock.Advance(8 * time.Hour)
+	w.clock.Advance(24 * time.Hour)
 	began := w.clock.Now()
-	for range 10 {
-		w.clock.Advance(11 * time.Minute)
+	for range 40 {
+		w.clock.Advance(13 * time.Minute)
 		q := w.query(1, 2, 3)
 		q.Stage, q.Since = plan.StageHopLimit, began
 		if res := w.read(t, q); !res.Pass {

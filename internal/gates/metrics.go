@@ -24,9 +24,10 @@ func (x *examination) metrics(ctx context.Context, client meters, seen []*host) 
 	return x.sinceWritten(ctx, client, seen)
 }
 
-// baseline is how much of the time before a step its v1 calls are compared with at least. A program that calls every hour is
-// seen in one half hour and not in the next; most that call at all do so once within this.
-const baseline = 6 * time.Hour
+// leeway is how much further back than as long as a step is old its v1 calls are compared. A program that calls every hour is seen
+// in one half hour and not in the next, and seven times in one stretch of six hours and six times in another: the most of all
+// stretches within the leeway is what it does, for programs that call at least so often.
+const leeway = 6 * time.Hour
 
 // sinceWritten looks at what happened since the step began to be written. Hop limits are changed while v1 still works:
 // what fails there falls back to v1, so that the successful calls rise.
@@ -35,7 +36,7 @@ func (x *examination) sinceWritten(ctx context.Context, client meters, seen []*h
 	length := roundUp(q.Now.Sub(q.Since)) + period
 	rising := q.Stage == plan.StageHopLimit
 	if rising {
-		length += max(length, baseline)
+		length += length + leeway
 	}
 	readings, err := x.ask(ctx, client, seen, length, q.Rules.Heartbeat)
 	if err != nil {

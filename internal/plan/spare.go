@@ -3,6 +3,7 @@ package plan
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/imdsctl/imdsctl/internal/assess"
 	"github.com/imdsctl/imdsctl/internal/fleet"
@@ -52,6 +53,7 @@ func (b *Builder) spare(p Proposal, needs []*Need) ([]*Need, error) {
 
 // leave notes a step for people. The commands of several changes of one resource belong to one step.
 func (b *Builder) leave(m Manual) {
+	m = spelled(m)
 	i := slices.IndexFunc(b.plan.Manuals, func(have Manual) bool { return have.Ref == m.Ref && have.Reason == m.Reason })
 	if i < 0 {
 		b.plan.Manuals = append(b.plan.Manuals, m)
@@ -63,6 +65,23 @@ func (b *Builder) leave(m Manual) {
 			have.Commands = append(have.Commands, c)
 		}
 	}
+}
+
+// spelled puts a word for what a change of the plan has yet to make, such as the number of a template's version, into the commands
+// of a step for people, and says in its remedy what the word stands for.
+func spelled(m Manual) Manual {
+	m.Commands = slices.Clone(m.Commands)
+	var makers []string
+	for i, c := range m.Commands {
+		makers = append(makers, References(c)...)
+		m.Commands[i] = reference.ReplaceAllString(c, "NEW-$2")
+	}
+	slices.Sort(makers)
+	for _, id := range slices.Compact(makers) {
+		m.Remedy = strings.TrimSpace(m.Remedy + " In the commands NEW- and a name stand for what change " + id + " of this plan makes: " +
+			"apply the plan first.")
+	}
+	return m
 }
 
 // forbidden tells why a need may not be in the plan. An error is a defect of a kind.

@@ -9,7 +9,6 @@ import (
 	"github.com/imdsctl/imdsctl/internal/awsx"
 	"github.com/imdsctl/imdsctl/internal/engine"
 	"github.com/imdsctl/imdsctl/internal/plan"
-	"github.com/imdsctl/imdsctl/internal/rollout"
 )
 
 // A rehearsal reads gates less often than the rollout will: what they see changes when programs break, and a day that is looked
@@ -95,22 +94,21 @@ func (t *tally) total(times float64) map[string]awsx.Counts {
 	return out
 }
 
-// expected is how many readings the rollout makes of the gates of the stacks that got done: before each, at each interval of a
-// bake, and at its end.
-func expected(p *plan.Plan, r *engine.Record) int {
+// expected is how many readings the rollout makes of the gates of stacks that were at work for so long: one before, one at the
+// end of each step, and one at each interval meanwhile.
+func expected(p *plan.Plan, lasted map[string]time.Duration) int {
 	n := 0
 	for i := range p.Stacks {
 		s := &p.Stacks[i]
-		if r.Stacks[s.ID].Phase != rollout.StackDone {
+		active, began := lasted[s.ID]
+		if !began {
 			continue
 		}
-		n++
-		for _, step := range s.Steps {
-			n++
-			if every := p.Header.Rules.GateInterval; every > 0 && step.Bake > 0 {
-				n += int((step.Bake - 1) / every)
-			}
+		readings := len(s.Steps)
+		if every := p.Header.Rules.GateInterval; every > 0 {
+			readings = max(readings, int(active/every))
 		}
+		n += 1 + readings
 	}
 	return n
 }

@@ -99,7 +99,9 @@ type stage struct {
 	edge  *awsx.Edge
 	calls tally
 	gates *readings
-	out   *Result
+	// lasted is how long each stack that began was at work.
+	lasted map[string]time.Duration
+	out    *Result
 }
 
 // build loads the plan's places into a simulated AWS.

@@ -72,6 +72,8 @@ func (s *stage) watch(p *plan.Plan) func(engine.Progress) {
 	}
 	failed := map[string]bool{}
 	ended := 0
+	began := map[string]time.Time{}
+	s.lasted = map[string]time.Duration{}
 	return func(e engine.Progress) {
 		st := byID[e.Stack]
 		if st == nil || e.Change != "" {
@@ -80,6 +82,12 @@ func (s *stage) watch(p *plan.Plan) func(engine.Progress) {
 		w := &s.out.Waves[st.Wave]
 		if w.Begun.IsZero() && e.State.Phase.Active() {
 			w.Begun = e.At
+		}
+		if _, known := began[e.Stack]; !known && e.State.Phase.Active() {
+			began[e.Stack] = e.At
+		}
+		if at, known := began[e.Stack]; known {
+			s.lasted[e.Stack] = e.At.Sub(at)
 		}
 		switch {
 		case !e.State.Phase.Final():
@@ -108,7 +116,7 @@ func (s *stage) report(p *plan.Plan, r *engine.Record) {
 	}
 	times := 1.0
 	if s.gates.made > 0 {
-		times = max(1, float64(expected(s.opt.Plan, r))/float64(s.gates.made))
+		times = max(1, float64(expected(s.opt.Plan, s.lasted))/float64(s.gates.made))
 	}
 	out.Calls = s.calls.total(times)
 	if times > 1 {

@@ -140,7 +140,7 @@ func (d *document) flatten() fleet.State {
 		out["owner-managed"] = "true"
 	}
 	for _, c := range d.Claims {
-		put("claim:"+c.Type, c.Name)
+		out["claim:"+c.String()] = "true"
 	}
 	if d.Settling {
 		out["settling"] = "true"

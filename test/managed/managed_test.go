@@ -321,6 +321,13 @@ func TestNothingManagedIsWritten(t *testing.T) {
 			t.Errorf("no step for a person about %s; there are %q", owner, manuals)
 		}
 	}
+	for _, m := range p.Manuals {
+		for _, c := range m.Commands {
+			if strings.Contains(c, "${c-") || strings.Contains(c, "NEW-Version") && !strings.Contains(m.Remedy, "stand for what change c-") {
+				t.Errorf("nobody can run this for %s: %s (%s)", m.Ref.ID, c, m.Remedy)
+			}
+		}
+	}
 	f.orphans(t, p)
 }
 
