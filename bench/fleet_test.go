@@ -137,6 +137,9 @@ func required(instances, accounts, regions int) calls {
 		"organizations:ListRoots":                        1,
 		"organizations:ListOrganizationalUnitsForParent": 2,
 		"organizations:ListAccountsForParent":            1 + pages(accounts-1, accountsAPage),
+		// Who manages it, and its policies of the two sorts that matter.
+		"organizations:DescribeOrganization": 1,
+		"organizations:ListPolicies":         2,
 	}
 	places := accounts * regions
 	for i := range places {
@@ -150,8 +153,35 @@ func required(instances, accounts, regions int) calls {
 		out["autoscaling:DescribeAutoScalingGroups"] += pages(groups, groupsAPage)
 		out["autoscaling:DescribeScalingActivities"] += pages(2*replaced*groups, activitiesAPage)
 		out["cloudwatch:GetMetricData"] += pages0(2*(n+replaced*groups), metricsACall)
+		for _, action := range listed() {
+			out[action]++
+		}
 	}
 	return out
+}
+
+// listed are the calls by which a place tells that it has nothing else, and of its few images, on one page each.
+func listed() []string {
+	return []string{
+		"appstream:DescribeAppBlockBuilders",
+		"appstream:DescribeFleets",
+		"appstream:DescribeImageBuilders",
+		"autoscaling:DescribeLaunchConfigurations",
+		"batch:DescribeComputeEnvironments",
+		"ec2:DescribeFleets",
+		"ec2:DescribeImages",
+		"ec2:DescribeSpotFleetRequests",
+		"ecs:DescribeCapacityProviders",
+		"ecs:ListClusters",
+		"eks:ListClusters",
+		"elasticbeanstalk:DescribeEnvironments",
+		"elasticmapreduce:ListClusters",
+		"elasticmapreduce:ListSecurityConfigurations",
+		"imagebuilder:ListInfrastructureConfigurations",
+		"lightsail:GetInstances",
+		"sagemaker:ListNotebookInstances",
+		"workspaces-instances:ListWorkspaceInstances",
+	}
 }
 
 // pages is how many calls list n things: an empty list takes one as well.

@@ -154,21 +154,21 @@ func (s *session) showRehearsal(p *plan.Plan, r *app.Rehearsal, took time.Durati
 // showRehearsedEnd says how the rollout ended, and how long it took.
 func (s *session) showRehearsedEnd(p *plan.Plan, r *app.Rehearsal, took time.Duration) {
 	out := s.env.Out
-	fmt.Fprintf(out, "Rehearsal of plan %s in a copy of the fleet: the rollout %s after %s", s.out.paint(bold, p.Digest[:12]),
+	fmt.Fprintf(out, "Rehearsal of plan %s: the rollout %s after %s", s.out.paint(bold, p.Digest[:12]),
 		ended(r), s.out.paint(bold, brief(r.Duration())))
 	if e := p.Header.Estimate; e != nil {
 		fmt.Fprintf(out, " (the plan estimates %s)", brief(e.Duration()))
 	}
-	fmt.Fprintf(out, ".\nIt took %s here. %s of IMDSv1 that the scan saw ran in the copy.\n\n", took.Round(100*time.Millisecond),
+	fmt.Fprintf(out, ".\nIt took %s here, in a copy of the fleet with %s of IMDSv1 that the scan saw.\n\n", took.Round(100*time.Millisecond),
 		plural(r.Callers, "caller"))
 }
 
 // ended says how a rehearsed rollout ended.
 func ended(r *app.Rehearsal) string {
-	switch r.Status {
-	case app.RolloutDone:
+	switch {
+	case r.Status == app.RolloutDone:
 		return "is done"
-	case app.RolloutHalted:
+	case r.Status == app.RolloutHalted:
 		return "halts"
 	case !r.Status.Final():
 		return "has not ended"
