@@ -3,7 +3,6 @@ package bench
 import (
 	"bytes"
 	"context"
-	"fmt"
 	"path/filepath"
 	"testing"
 	"time"
@@ -113,7 +112,7 @@ func BenchmarkPrediction(b *testing.B) {
 		b.ReportMetric(ratio, "rehearsed/took")
 		b.ReportMetric(said.Estimated.Seconds()/got.Took.Seconds(), "estimated/took")
 		if ratio < 1-predictedWithin || ratio > 1+predictedWithin {
-			b.Error(fmt.Sprintf("the rehearsal is off by %.0f %%", 100*(ratio-1)))
+			b.Errorf("the rehearsal is off by %.0f %%", 100*(ratio-1))
 		}
 	}
 	b.ReportMetric(0, "ns/op")

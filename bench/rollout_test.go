@@ -45,7 +45,7 @@ func rolloutConfig(in []fleet.Region) *policy.Config {
 	return parseConfig("version: 1\norganization: {discover: organizations, regions: [" + strings.Join(names(in), ", ") + `]}
 evidence: {require_boot: false, min_coverage: 0.5}
 bake: {low: 0s, medium: 0s, high: 0s, critical: 0s}
-gates: {heartbeat: none, delay: 0s, interval: 2s, target_health: false}
+gates: {heartbeat: none, delay: 0s, interval: 2s, target_health: false, launch_proof: 0s}
 rollout: {max_in_flight: 10000, max_in_flight_per_account: 0, concurrency: 10000, concurrency_per_account: 0}
 `)
 }

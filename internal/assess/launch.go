@@ -224,7 +224,7 @@ func (j *judge) shortOfHops(r *inventory.Resource) bool {
 		if v := j.report.verdicts[l.To]; template == nil || v != nil && v.Status == Ready {
 			return false
 		}
-		next := Launch{}
+		var next Launch
 		switch l.Relation {
 		case inventory.LaunchedFrom:
 			next = j.sourceLaunch(template, inventory.SelectDefault).Launch // as in inherits

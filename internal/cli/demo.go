@@ -422,8 +422,12 @@ func (p *play) autopsy(id string, r *app.ApplyResult) {
 		line("who", fmt.Sprintf("%s on %s, built with %s", b.Program, b.Instance, b.SDK))
 		line("why", b.Why+". It runs every three weeks, so that two weeks of CloudWatch showed nothing.")
 	}
-	line("then", fmt.Sprintf("rolled back by itself at %s, simulated time: one instance was affected, the stack's %s were not, "+
-		"and all other stacks went on", e.at.UTC().Format("15:04"), plural(instancesOf(r, id)-1, "other instance")))
+	others, were := instancesOf(r, id)-1, "were"
+	if others == 1 {
+		were = "was"
+	}
+	line("then", fmt.Sprintf("rolled back by itself at %s, simulated time: one instance was affected, the stack's %s %s not, "+
+		"and all other stacks went on", e.at.UTC().Format("15:04"), plural(others, "other instance"), were))
 	if b.Fix != "" {
 		line("fix", b.SDK+": "+b.Fix+", then scan and plan again")
 	}

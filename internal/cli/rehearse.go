@@ -166,14 +166,12 @@ func (s *session) showRehearsedEnd(p *plan.Plan, r *app.Rehearsal, took time.Dur
 // ended says how a rehearsed rollout ended.
 func ended(r *app.Rehearsal) string {
 	switch {
-	case r.Status == app.RolloutDone:
-		return "is done"
 	case r.Status == app.RolloutHalted:
 		return "halts"
 	case !r.Status.Final():
 		return "has not ended"
 	default:
-		return "ends as " + string(r.Status)
+		return "is " + string(r.Status)
 	}
 }
 

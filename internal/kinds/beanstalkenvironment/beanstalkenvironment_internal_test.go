@@ -1,6 +1,7 @@
 package beanstalkenvironment
 
 import (
+	"errors"
 	"slices"
 	"strings"
 	"testing"
@@ -159,7 +160,9 @@ func TestErrorsOfOneCodeAndManyMeanings(t *testing.T) {
 		"Configuration validation exception: Invalid option specification (Namespace: 'x'): .": fleet.ErrInvalid,
 	} {
 		err := kind.Errorf(fleet.ErrInvalid, place, actionUpdate, "%s", text)
-		err.(*fleet.CallError).Code = "InvalidParameterValue"
+		if call, ok := errors.AsType[*fleet.CallError](err); ok {
+			call.Code = "InvalidParameterValue"
+		}
 		if got := fleet.ClassOf(d.classed(err)); got != want {
 			t.Errorf("%q is %s", text, got)
 		}

@@ -2,6 +2,7 @@ package beanstalkenvironment
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -136,10 +137,11 @@ func (d *driver) Find(ctx context.Context, w kind.Write) (kind.Result, error) {
 // classed gives Beanstalk's InvalidParameterValue the class of what it means, which only its message tells.
 func (d *driver) classed(err error) error {
 	err = awsx.Plain(err)
-	if awsx.Code(err) != "InvalidParameterValue" {
+	told, ok := errors.AsType[*fleet.CallError](err)
+	if !ok || told.Code != "InvalidParameterValue" {
 		return err
 	}
-	call := *err.(*fleet.CallError) // it has a code, so it is one
+	call := *told
 	switch text := call.Err.Error(); {
 	case strings.Contains(text, "No Environment found"):
 		call.Class = fleet.ErrGone

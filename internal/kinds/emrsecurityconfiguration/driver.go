@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -175,7 +176,7 @@ func (d *driver) document(ctx context.Context, name string) (string, error) {
 // classed makes EMR's InvalidRequestException an error of class gone where its message says so: it has no code for that.
 func classed(err error, gone string) error {
 	err = awsx.Plain(err)
-	call, ok := err.(*fleet.CallError)
+	call, ok := errors.AsType[*fleet.CallError](err)
 	if !ok || call.Code != "InvalidRequestException" || !strings.Contains(call.Err.Error(), gone) {
 		return err
 	}
