@@ -7,8 +7,9 @@ import (
 	"github.com/imdsctl/imdsctl/internal/inventory"
 )
 
-// image judges an AMI by everything that would be launched from it and says nothing of tokens itself: what an image
-// requires cannot be taken back, and holds for every launch that is silent.
+// image judges an AMI by everything that would be launched from it and leaves it to the image whether tokens are required: what
+// an image requires cannot be taken back. Whoever says it himself, in a template or by the account's default, is pinned, and has
+// no part in it.
 func (j *judge) image(r *inventory.Resource) *Verdict {
 	v := &Verdict{Ref: r.Ref, Effective: r.Options()}
 	if j.settled(v, r, v.Effective) {
@@ -25,7 +26,7 @@ func (j *judge) image(r *inventory.Resource) *Verdict {
 	for i := range j.in.Snapshot.Resources {
 		u := &j.in.Snapshot.Resources[i]
 		uv := j.report.verdicts[u.Ref]
-		if uv == nil || u.Ref.Kind == inventory.KindImage || !j.launchesImage(u, r.Ref.ID) {
+		if uv == nil || !j.leftTo(r.Ref.ID, u) {
 			continue
 		}
 		users++
@@ -38,33 +39,36 @@ func (j *judge) image(r *inventory.Resource) *Verdict {
 	case len(against) > 0:
 		v.set(Blocked, CodeConsumers, "%s would inherit it: %s", plural(len(against), "resource"), firstOf(against, 3))
 	case users == 0:
-		v.set(Unknown, CodeNoConsumers, "nothing that was read runs or launches from it")
+		v.set(Unknown, CodeNoConsumers, "nothing that was read would take it from the image")
 	default:
-		v.set(Ready, CodeCovered, "all that runs or launches from it is ready or done")
+		v.set(Ready, CodeCovered, "all that would take it from the image is ready or done")
 	}
 	return v
 }
 
-// launchesImage tells whether a resource runs from the image, or would launch it in any version that is in use.
-func (j *judge) launchesImage(r *inventory.Resource, image string) bool {
-	if j.in.Manners[r.Ref.Kind].Role == RoleDefault {
-		return false
+// leftTo tells whether some launch of a launcher, or the next of an instance without one, is from the image and takes from it
+// whether tokens are required, or may.
+func (j *judge) leftTo(image string, u *inventory.Resource) bool {
+	switch {
+	case j.in.Manners[u.Ref.Kind].Role == RoleLauncher:
+		return slices.ContainsFunc(j.launches(u), func(f FutureLaunch) bool { return f.Image == image && silentAbove(f.Launch) })
+	case u.Ref.Kind != inventory.KindInstance || j.index.Group(u) != nil:
+		return false // what started it stands for it
 	}
-	for key, value := range r.Attrs {
-		if value == image && (key == inventory.AttrImage || len(key) > len(inventory.AttrImage) &&
-			key[:len(inventory.AttrImage)+1] == inventory.AttrImage+"/") {
-			return true
+	if l, ok := u.Link(inventory.LaunchedFrom); ok {
+		if source := j.index.Resource(l.To); source != nil {
+			f := j.sourceLaunch(source, inventory.SelectDefault)
+			return (f.Image == image || f.Image == "" && u.Attrs[inventory.AttrImage] == image) && silentAbove(f.Launch)
 		}
 	}
-	return slices.ContainsFunc(r.Links, func(l inventory.Link) bool {
-		if l.Relation != inventory.LaunchesFrom {
-			return false
-		}
-		source := j.index.Resource(l.To)
-		if source == nil {
-			return false
-		}
-		version := inventory.ResolveVersion(source, l.Selector)
-		return source.Attrs[inventory.AttrImage+"/"+version] == image || version == "" && source.Attrs[inventory.AttrImage] == image
-	})
+	return u.Attrs[inventory.AttrImage] == image && silentAbove(j.report.Next(u))
+}
+
+// silentAbove tells whether nothing above the image decides about tokens, as far as is known.
+func silentAbove(l Launch) bool {
+	switch l.Tokens.Source {
+	case OriginParameters, OriginTemplate, OriginConfiguration, OriginDefault:
+		return l.Tokens.Unknown != ""
+	}
+	return true
 }

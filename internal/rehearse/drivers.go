@@ -80,7 +80,8 @@ func (d *drivers) Driver(place fleet.Place, kindName string) (kind.Driver, error
 	}
 	if kindName == plan.KindFollowUp {
 		real := followup.NewRunner(nil).Open(d.session(place).Config(), place, d.clock)
-		d.open[key] = &followUps{Driver: real, reader: real.(kind.WriteReader), assumed: assumed{place: place}}
+		d.open[key] = &followUps{Driver: real, reader: real.(kind.WriteReader), clock: d.clock, seen: map[string]look{},
+			assumed: assumed{place: place}}
 		return d.open[key], nil
 	}
 	e, ok := all.Find(kindName)
@@ -104,15 +105,42 @@ func (d *drivers) Kind(name string) (kind.Kind, bool) {
 type followUps struct {
 	kind.Driver
 	reader  kind.WriteReader
+	clock   clock.Clock
 	assumed assumed
+
+	mu   sync.Mutex
+	seen map[string]look // by id
 }
+
+// look is what was seen of something that is waited for.
+type look struct {
+	at time.Time
+	r  inventory.Resource
+}
+
+// launchLook is how often a rehearsal looks whether something was launched. Nothing scales out by itself in a copy, so that nearly
+// all launches are waited for in vain, and a rollout would look some thirty times for each.
+const launchLook = 10 * time.Minute
 
 // ReadFor implements kind.WriteReader.
 func (f *followUps) ReadFor(ctx context.Context, w kind.Write) (inventory.Resource, error) {
 	if outside(w.Verb) {
 		return f.assumed.Read(ctx, w.ID)
 	}
-	return f.reader.ReadFor(ctx, w)
+	now := f.clock.Now()
+	f.mu.Lock()
+	last, ok := f.seen[w.ID]
+	f.mu.Unlock()
+	if ok && last.r.Settling && now.Sub(last.at) < launchLook {
+		return last.r, nil
+	}
+	r, err := f.reader.ReadFor(ctx, w)
+	if err == nil {
+		f.mu.Lock()
+		f.seen[w.ID] = look{now, r}
+		f.mu.Unlock()
+	}
+	return r, err
 }
 
 // Write implements kind.Driver.
