@@ -52,7 +52,7 @@ func (s JSONService) Call(ctx context.Context, cfg aws.Config, operation string,
 	} {
 		ctx = set(ctx)
 	}
-	handler := middleware.DecorateHandler(smithyhttp.NewClientHandler(cfg.HTTPClient), stack)
+	handler := middleware.DecorateHandler(smithyhttp.NewClientHandlerWithOptions(cfg.HTTPClient), stack)
 	_, metadata, err := handler.Handle(ctx, in)
 	requestID, _ = awsmiddleware.GetRequestIDMetadata(metadata)
 	return requestID, Plain(err)
@@ -76,9 +76,6 @@ func (s JSONService) stack(cfg aws.Config, operation string, out any) (*middlewa
 		awsmiddleware.AddRecordResponseTiming(stack),
 		awsmiddleware.AddRequestIDRetrieverMiddleware(stack),
 		awshttp.AddResponseErrorMiddleware(stack),
-		smithyhttp.AddErrorCloseResponseBodyMiddleware(stack),
-		smithyhttp.AddCloseResponseBodyMiddleware(stack),
-		smithyhttp.AddComputeContentLengthMiddleware(stack),
 	} {
 		if err != nil {
 			return nil, err
@@ -173,6 +170,7 @@ func deserialize(into any) deserializer {
 		if !ok {
 			return out, metadata, &smithy.DeserializationError{Err: fmt.Errorf("an answer of type %T", out.RawResponse)}
 		}
+		defer smithyhttp.CloseResponseBody(ctx, response, false, nil)
 		body, err := io.ReadAll(io.LimitReader(response.Body, mostAnswer+1))
 		switch {
 		case err != nil:

@@ -118,9 +118,9 @@ type look struct {
 	r  inventory.Resource
 }
 
-// launchLook is how often a rehearsal looks whether something was launched. Nothing scales out by itself in a copy, so that nearly
-// all launches are waited for in vain, and a rollout would look some thirty times for each.
-const launchLook = 10 * time.Minute
+// launchLook is how often a rehearsal looks whether something was launched, at first after that time. Nothing scales out by itself
+// in a copy, so that nearly all launches are waited for in vain, and a rollout would look some thirty times for each.
+const launchLook = 30 * time.Minute
 
 // ReadFor implements kind.WriteReader.
 func (f *followUps) ReadFor(ctx context.Context, w kind.Write) (inventory.Resource, error) {
@@ -130,6 +130,11 @@ func (f *followUps) ReadFor(ctx context.Context, w kind.Write) (inventory.Resour
 	now := f.clock.Now()
 	f.mu.Lock()
 	last, ok := f.seen[w.ID]
+	if !ok && len(w.Made) > 0 { // the waiting has begun
+		last = look{now, inventory.Resource{Ref: fleet.Ref{Place: w.Place, Kind: plan.KindFollowUp, ID: w.ID},
+			State: fleet.State{plan.FieldStatus: followup.StatusRunning}, Settling: true}}
+		f.seen[w.ID], ok = last, true
+	}
 	f.mu.Unlock()
 	if ok && last.r.Settling && now.Sub(last.at) < launchLook {
 		return last.r, nil

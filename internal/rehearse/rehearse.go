@@ -205,6 +205,10 @@ func (s *stage) script() *plan.Plan {
 	}
 	for i := range p.Changes {
 		c := &p.Changes[i]
+		if c.Ref.Kind == plan.KindFollowUp && (c.Action == plan.ActionLaunched || c.Action == plan.ActionReplaced) {
+			left["nothing scales out by itself in the copy: what waits for a first launch waits as long as it may, and looks for one every "+
+				launchLook.String()] = true
+		}
 		if c.Ref.Kind != plan.KindFollowUp || !outside(c.Action) {
 			continue
 		}
