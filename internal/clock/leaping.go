@@ -78,7 +78,7 @@ func (c *Leaping) poke() {
 // work it leaps whatever the scheduler says, because what runs must be another program in the same process.
 const (
 	glance = 200 * time.Microsecond
-	still  = 5 * time.Millisecond
+	still  = 100 * time.Millisecond
 )
 
 // patience is how long all must have been waiting before a leap. Somebody who is held up by the garbage collector looks as if
