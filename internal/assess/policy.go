@@ -14,7 +14,7 @@ const AttrAccounts = "accounts"
 
 // Below is what was judged of one account, for the policies that bind it.
 type Below struct {
-	// Against is the number of launchers, sources, hosts and defaults that are blocked or unknown; First names some.
+	// Against is the number of launchers, templates, hosts and defaults that are blocked or unknown; First names some.
 	Against int
 	First   []string
 	// Gaps is the number of scopes that could not be read; Places how many places were read at all.
@@ -28,6 +28,9 @@ func (b *Below) Note(r *Report, gaps int) {
 	for _, v := range r.All() {
 		if v.Status != Blocked && v.Status != Unknown {
 			continue
+		}
+		if v.Ref.Kind == inventory.KindImage {
+			continue // the policy's value comes before the image's, and whoever launches from it stands for it
 		}
 		if v.Has(CodeDeclarative) {
 			continue // a default that waits for the policy; the policy must not wait for it, but for what inherits it

@@ -57,6 +57,7 @@ func constant(d time.Duration) func(*core.Call) time.Duration {
 type drivers struct {
 	session func(fleet.Place) *awsx.Session
 	clock   clock.Clock
+	calls   awsx.Recorder
 
 	mu   sync.Mutex
 	open map[driverKey]kind.Driver
@@ -80,8 +81,8 @@ func (d *drivers) Driver(place fleet.Place, kindName string) (kind.Driver, error
 	}
 	if kindName == plan.KindFollowUp {
 		real := followup.NewRunner(nil).Open(d.session(place).Config(), place, d.clock)
-		d.open[key] = &followUps{Driver: real, reader: real.(kind.WriteReader), clock: d.clock, seen: map[string]look{},
-			assumed: assumed{place: place}}
+		d.open[key] = &followUps{Driver: real, reader: real.(kind.WriteReader), clock: d.clock, calls: d.calls,
+			seen: map[string]look{}, assumed: assumed{place: place}}
 		return d.open[key], nil
 	}
 	e, ok := all.Find(kindName)
@@ -106,6 +107,7 @@ type followUps struct {
 	kind.Driver
 	reader  kind.WriteReader
 	clock   clock.Clock
+	calls   awsx.Recorder
 	assumed assumed
 
 	mu   sync.Mutex
@@ -119,8 +121,12 @@ type look struct {
 }
 
 // launchLook is how often a rehearsal looks whether something was launched, at first after that time. Nothing scales out by itself
-// in a copy, so that nearly all launches are waited for in vain, and a rollout would look some thirty times for each.
+// in a copy, so that nearly all launches are waited for in vain, and a rollout would look some thirty times for each. The looks left
+// out are counted as the calls that they would have been.
 const launchLook = 30 * time.Minute
+
+// actionLook is the call by which launches are looked for.
+const actionLook = "ec2:DescribeInstances"
 
 // ReadFor implements kind.WriteReader.
 func (f *followUps) ReadFor(ctx context.Context, w kind.Write) (inventory.Resource, error) {
@@ -137,6 +143,7 @@ func (f *followUps) ReadFor(ctx context.Context, w kind.Write) (inventory.Resour
 	}
 	f.mu.Unlock()
 	if ok && last.r.Settling && now.Sub(last.at) < launchLook {
+		f.calls.Call(awsx.CallRecord{Time: now, Place: w.Place, Action: actionLook})
 		return last.r, nil
 	}
 	r, err := f.reader.ReadFor(ctx, w)

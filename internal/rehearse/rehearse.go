@@ -166,7 +166,7 @@ func (s *stage) play(ctx context.Context) (*Result, error) {
 	e := s.opt.Engine
 	e.PollRest = pollRest
 	e.Journal, e.Clock, e.Logger, e.Holder = journal, s.clock, s.opt.Logger, "rehearsal"
-	e.Drivers = &drivers{session: s.session, clock: s.clock}
+	e.Drivers = &drivers{session: s.session, clock: s.clock, calls: &s.calls}
 	s.gates = &readings{GateReader: gates.New(gates.Options{Session: s.gateSession, Logger: s.opt.Logger})}
 	e.Gates = s.gates
 	e.Progress = s.watch(p)
