@@ -197,6 +197,9 @@ type Journal interface {
 	Settle(ctx context.Context, s Settlement) error
 	// OpenIntent gives the intent of a change that has no outcome; false where there is none.
 	OpenIntent(ctx context.Context, rollout, change string) (Intent, bool, error)
+	// Tries counts the forward intents of a change whose outcome tells something of it: not those whose call was throttled, was too
+	// late to be sent, or was interrupted (PutOff).
+	Tries(ctx context.Context, rollout, change string) (int, error)
 	// Acquire takes a lease under a new epoch. It fails with ErrFenced while another holder's lease lasts, unless that holder
 	// is known to be dead, and remembers for a while that somebody waits for it.
 	Acquire(ctx context.Context, key, holder string, now time.Time, ttl time.Duration) (Lease, error)

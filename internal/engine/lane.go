@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -291,11 +292,13 @@ func (x *execution) undoable(ctx context.Context, probe *plan.Change) (done bool
 // six hours. It says nothing about the change, only about the account's other callers.
 const maxThrottled = 200
 
-// putOff tells errors that say nothing about the change: AWS throttled the call and did not make it, or its time was over
-// before it was sent.
-func putOff(class fleet.ErrorClass) bool {
-	return class == fleet.ErrThrottled || class == fleet.ErrLate
+// PutOff lists the classes of errors that say nothing about a change: AWS throttled the call and did not make it, its time was over
+// before it was sent, or the process that should have sent it was stopped.
+func PutOff() []fleet.ErrorClass {
+	return []fleet.ErrorClass{fleet.ErrThrottled, fleet.ErrLate, fleet.ErrInterrupted}
 }
+
+func putOff(class fleet.ErrorClass) bool { return slices.Contains(PutOff(), class) }
 
 // send makes the write of an open forward intent and records what became of it.
 func (x *execution) send(ctx context.Context, intent Intent) error {
@@ -314,7 +317,7 @@ func (x *execution) send(ctx context.Context, intent Intent) error {
 		if ctx.Err() != nil {
 			return nil // the intent stays open; the next run settles it
 		}
-		return x.find(ctx, intent)
+		return x.find(ctx, intent, "")
 	case class == fleet.ErrExpired:
 		return errors.Join(x.settle(ctx, Settlement{Intent: intent.ID, Phase: ChangePending, Class: class,
 			Reason: reason}), err)
@@ -405,7 +408,7 @@ func (x *execution) sendBack(ctx context.Context, intent Intent) error {
 	case ctx.Err() != nil:
 		return nil
 	case class.Unanswered() || errors.Is(err, context.DeadlineExceeded):
-		return x.find(ctx, intent)
+		return x.find(ctx, intent, "")
 	case class == fleet.ErrExpired:
 		return errors.Join(x.settle(ctx, Settlement{Intent: intent.ID, Phase: ChangeVerified, Wrote: true, Class: class,
 			Reason: err.Error()}), err)

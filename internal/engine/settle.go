@@ -203,12 +203,13 @@ func (x *execution) settleOpen(ctx context.Context) error {
 	if !ok {
 		return fmt.Errorf("change %s of rollout %s is open without an intent: the journal is damaged", x.change().ID, x.task.Rollout)
 	}
-	return x.find(ctx, intent)
+	return x.find(ctx, intent, fleet.ErrInterrupted)
 }
 
 // find settles an intent whose effect is unknown. It waits until the call must have ended and AWS shows its effect, and then
-// lets what is there decide: a set by its state; a create by its marker, sent again under the same token if nothing was made.
-func (x *execution) find(ctx context.Context, intent Intent) error {
+// lets what is there decide: a set by its state; a create by its marker, sent again under the same token if nothing was made. class
+// is what a set that has no effect counts as.
+func (x *execution) find(ctx context.Context, intent Intent, class fleet.ErrorClass) error {
 	clk := x.lane.opt.Clock
 	settled := intent.LeaseUntil.Add(x.lane.opt.Consistency)
 	if err := clk.Sleep(ctx, settled.Sub(clk.Now())); err != nil {
@@ -226,38 +227,38 @@ func (x *execution) find(ctx context.Context, intent Intent) error {
 	}
 	r, err := x.read(ctx, func(r inventory.Resource) bool { return r.State.Equal(w.Before) || r.State.Equal(w.After) },
 		x.lane.opt.Consistency)
-	switch class := fleet.ClassOf(err); {
+	switch failed := fleet.ClassOf(err); {
 	case ctx.Err() != nil:
 		return nil
-	case class == fleet.ErrExpired:
+	case failed == fleet.ErrExpired:
 		return err
-	case class == fleet.ErrGone && intent.Direction == Backward:
+	case failed == fleet.ErrGone && intent.Direction == Backward:
 		return x.settle(ctx, Settlement{Intent: intent.ID, Phase: ChangeReverted, Wrote: true,
 			Reason: "it no longer exists"})
-	case class == fleet.ErrGone:
-		return x.settle(ctx, Settlement{Intent: intent.ID, Phase: ChangeConflict, Class: class,
+	case failed == fleet.ErrGone:
+		return x.settle(ctx, Settlement{Intent: intent.ID, Phase: ChangeConflict, Class: failed,
 			Reason: "it no longer exists"})
-	case x.later(class) != nil:
-		return x.later(class) // the intent stays open
+	case x.later(failed) != nil:
+		return x.later(failed) // the intent stays open
 	case err != nil && intent.Direction == Backward:
-		return x.settle(ctx, Settlement{Intent: intent.ID, Phase: ChangeStuck, Wrote: true, Class: class,
+		return x.settle(ctx, Settlement{Intent: intent.ID, Phase: ChangeStuck, Wrote: true, Class: failed,
 			Reason: err.Error()})
 	case err != nil:
-		return x.settle(ctx, Settlement{Intent: intent.ID, Phase: ChangeFailed, Wrote: true, Class: class,
+		return x.settle(ctx, Settlement{Intent: intent.ID, Phase: ChangeFailed, Wrote: true, Class: failed,
 			Reason: "the effect of the write is not known: " + err.Error()})
 	}
-	return x.decide(ctx, intent, w, r)
+	return x.decide(ctx, intent, class, w, r)
 }
 
 // decide closes an intent by the state that was read.
-func (x *execution) decide(ctx context.Context, intent Intent, w Resolved, r inventory.Resource) error {
+func (x *execution) decide(ctx context.Context, intent Intent, class fleet.ErrorClass, w Resolved, r inventory.Resource) error {
 	back := intent.Direction == Backward
 	switch {
 	case back && r.State.Equal(w.Before):
 		return x.settle(ctx, Settlement{Intent: intent.ID, Phase: ChangeReverted, Wrote: true,
 			Reason: "found put back after an interruption"})
 	case back && r.State.Equal(w.After):
-		return errors.Join(x.settle(ctx, Settlement{Intent: intent.ID, Phase: ChangeVerified, Wrote: true,
+		return errors.Join(x.settle(ctx, Settlement{Intent: intent.ID, Phase: ChangeVerified, Wrote: true, Class: class,
 			Reason: "the rollback had not taken effect"}), errAgain)
 	case back:
 		return x.settle(ctx, Settlement{Intent: intent.ID, Phase: ChangeStuck, Wrote: true, Found: r.State,
@@ -268,16 +269,33 @@ func (x *execution) decide(ctx context.Context, intent Intent, w Resolved, r inv
 			return err
 		}
 		return x.verify(ctx)
-	case r.State.Equal(w.Before) && x.state.Attempt-x.task.Throttled < x.lane.opt.MaxAttempts:
-		return errors.Join(x.settle(ctx, Settlement{Intent: intent.ID, Phase: ChangePending,
-			Reason: "the write had not taken effect"}), errAgain)
 	case r.State.Equal(w.Before):
-		return x.settle(ctx, Settlement{Intent: intent.ID, Phase: ChangeFailed,
-			Reason: fmt.Sprintf("not taken by AWS in %d attempts", x.state.Attempt)})
+		return x.untaken(ctx, intent, class)
 	default:
 		return x.settle(ctx, Settlement{Intent: intent.ID, Phase: ChangeConflict, Found: r.State,
 			Reason: "someone else changed it during the write: " + fleet.DescribeDiff(w.After, r.State)})
 	}
+}
+
+// untaken closes an intent that had no effect. It is tried again, unless that has happened too often. An attempt that says nothing
+// about the change counts for little: however slow a worker is, and however often it is killed, the change is not to blame.
+func (x *execution) untaken(ctx context.Context, intent Intent, class fleet.ErrorClass) error {
+	tries := x.state.Attempt // no fewer than those that count
+	if tries >= x.lane.opt.MaxAttempts {
+		var err error
+		if tries, err = x.lane.opt.Journal.Tries(ctx, x.task.Rollout, x.change().ID); err != nil {
+			return fmt.Errorf("count the attempts of change %s: %w", x.change().ID, err)
+		}
+		if !putOff(class) {
+			tries++ // this one
+		}
+	}
+	if tries < x.lane.opt.MaxAttempts && x.state.Attempt < maxThrottled {
+		return errors.Join(x.settle(ctx, Settlement{Intent: intent.ID, Phase: ChangePending, Class: class,
+			Reason: "the write had not taken effect"}), errAgain)
+	}
+	return x.settle(ctx, Settlement{Intent: intent.ID, Phase: ChangeFailed, Class: class,
+		Reason: fmt.Sprintf("not taken by AWS in %d attempts", x.state.Attempt)})
 }
 
 // findMade settles a create or a start: by its marker, or by sending it again under the same token while the token lives.

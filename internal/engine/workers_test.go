@@ -383,6 +383,36 @@ func TestSlownessFailsNoChange(t *testing.T) {
 	})
 }
 
+// However often workers are killed between their intent and its call, no change is to blame for it.
+func TestKillsFailNoChange(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t, 1)
+		s.journal.Shared = true
+		var at atomic.Pointer[process]
+		kills, victim := 12, ""
+		s.world.Fault = func(call, id string) enginetest.Fault {
+			if call != "write" || kills == 0 || victim != "" && id != victim {
+				return enginetest.Fine
+			}
+			victim = id
+			kills--
+			at.Load().dead.Store(true)
+			return enginetest.Unsent
+		}
+		for n := 0; ; n++ {
+			p := &process{Journal: s.journal, site: s, name: fmt.Sprintf("worker %d", n)}
+			at.Store(p)
+			if p.run(t.Context()); !p.dead.Load() {
+				break
+			}
+		}
+		s.want(t, func(string) bool { return true })
+		if n := len(s.world.Effects); n != 4 || kills > 0 {
+			t.Errorf("%d writes for 4 changes, %d kills left: %+v", n, kills, s.world.Effects)
+		}
+	})
+}
+
 // A worker that was stopped past its lease writes nothing when it wakes.
 func TestAFencedWorkerWritesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

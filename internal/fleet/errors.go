@@ -29,6 +29,9 @@ const (
 	// ErrLate: the time in which the call might be made was over before it was sent (clock.WithEnd). It was not sent, and
 	// nothing was changed.
 	ErrLate ErrorClass = "late"
+	// ErrInterrupted: whoever should have made the call was stopped, or lost its lane, before it told of an answer, and nothing was
+	// changed. Whether the call was sent is not known.
+	ErrInterrupted ErrorClass = "interrupted"
 	// ErrInvalid: AWS refused the request itself.
 	ErrInvalid ErrorClass = "invalid"
 	// ErrOther: anything else, never taken for success.

@@ -827,3 +827,15 @@ func (s *Store) Note(ctx context.Context, id, stack, event string, detail map[st
 		return appendEvent(ctx, tx, Event{Rollout: id, Chain: chain, Name: event, Stack: stack, At: now, Detail: detail})
 	})
 }
+
+// Tries implements engine.Journal.
+func (s *Store) Tries(ctx context.Context, id, change string) (n int, err error) {
+	args := []any{id, change, string(engine.Forward)}
+	for _, class := range engine.PutOff() {
+		args = append(args, string(class))
+	}
+	err = s.view(ctx, "count the attempts of change "+change, func(tx *txn) error {
+		return query(ctx, tx, sqlTries+list(len(args)-3), args, func(rows *sql.Rows) error { return rows.Scan(&n) })
+	})
+	return n, err
+}

@@ -51,6 +51,7 @@ const (
 	sqlCloseGone = `UPDATE resource_version SET valid_to = $4 WHERE valid_to IS NULL AND resource IN
 		(SELECT id FROM resource WHERE place = $1 AND kind = $2 AND seen < $3)`
 	sqlTrimEvidence = `DELETE FROM evidence_window WHERE place = $1 AND source = $2 AND scan < $3`
+	sqlTrimHistory  = `DELETE FROM evidence_history WHERE place = $1 AND source = $2 AND scan < $3`
 
 	sqlPlaces = `SELECT partition, account, region FROM place ORDER BY partition, account, region`
 	// The last scope of each kind; one of the place itself ('') counts while no later scan has entered the place.
@@ -72,15 +73,23 @@ const (
 			WHERE s.place = r.place AND s.kind IN (k.name, ''))
 		ORDER BY k.name, r.name`
 
-	sqlPutEvidence = `INSERT INTO evidence_window (place, source, scan, resource, metric, span, total, last, data) VALUES `
-	sqlEvidence    = `SELECT k.name, r.name, e.source, m.name, p.started, p.period, p.slots, e.data FROM evidence_window e
+	// Of the windows, and of the long look back.
+	sqlPutEvidence = `INSERT INTO evidence_window (` + evidenceColumns + `) VALUES `
+	sqlPutHistory  = `INSERT INTO evidence_history (` + evidenceColumns + `) VALUES `
+	sqlEvidence    = evidenceQuery + `evidence_window` + evidenceJoins + `evidence_window` + evidenceOrder
+	sqlLookBack    = evidenceQuery + `evidence_history` + evidenceJoins + `evidence_history` + evidenceOrder
+
+	evidenceColumns = `place, source, scan, resource, metric, span, total, last, data`
+	evidenceQuery   = `SELECT k.name, r.name, e.source, m.name, p.started, p.period, p.slots, e.data FROM `
+	evidenceJoins   = ` e
 		JOIN resource r ON r.id = e.resource
 		JOIN kind k ON k.id = r.kind
 		JOIN evidence_metric m ON m.id = e.metric
 		JOIN evidence_span p ON p.id = e.span
 		WHERE e.place = $1 AND e.scan = coalesce(
 			(SELECT max(s.scan) FROM scan_scope s WHERE s.place = e.place AND s.kind = e.source),
-			(SELECT max(n.scan) FROM evidence_window n WHERE n.place = e.place AND n.source = e.source))
+			(SELECT max(n.scan) FROM `
+	evidenceOrder = ` n WHERE n.place = e.place AND n.source = e.source))
 		ORDER BY e.source, e.resource, e.metric`
 
 	sqlHistory = `SELECT k.name, r.name, r.id, v.valid_from, coalesce(v.valid_to, 0), v.status, v.launched, d.body
@@ -96,6 +105,55 @@ const (
 	sqlPosture     = `SELECT p.day, l.partition, l.account, l.region, p.verdict, p.resources FROM posture_daily p
 		JOIN place l ON l.id = p.place WHERE p.day >= $1 AND p.day <= $2
 		ORDER BY p.day, l.partition, l.account, l.region, p.verdict`
+)
+
+// Findings. Lists of digests and hashes, and tuples, are appended.
+const (
+	sqlAddImport = `INSERT INTO finding_import (source, origin, subject, findings, sample, replaced_by, body)
+		VALUES ($1, $2, $3, 0, $4, 0, '') RETURNING id`
+	sqlCloseImport = `UPDATE finding_import SET findings = $2, body = $3 WHERE id = $1`
+	sqlImports     = `SELECT id, replaced_by, body FROM finding_import ORDER BY id`
+	sqlDropImport  = `DELETE FROM finding_import WHERE id = $1`
+
+	sqlKnownFiles  = `SELECT count(*) FROM finding_file WHERE source = $1 AND digest IN `
+	sqlForgetFiles = `DELETE FROM finding_file WHERE source = $1 AND digest IN `
+	sqlAddFiles    = `INSERT INTO finding_file (source, digest, import) VALUES `
+	sqlDropFiles   = `DELETE FROM finding_file WHERE import = $1`
+
+	sqlAddTexts   = `INSERT INTO finding_text (hash, text) VALUES `
+	sqlTextIDs    = `SELECT hash, id FROM finding_text WHERE hash IN `
+	sqlAddSubject = `INSERT INTO finding_subject (account, region, kind, name) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING`
+	sqlSubjectID  = `SELECT id FROM finding_subject WHERE account = $1 AND region = $2 AND kind = $3 AND name = $4`
+
+	sqlPutFindings = `INSERT INTO finding (subject, import, what, product, version, detail, origin, hop_limit, day, calls, first, last)
+		VALUES `
+	sqlAddUp = ` ON CONFLICT (subject, import, what, product, version, detail, origin, hop_limit, day) DO UPDATE SET
+		calls = finding.calls + excluded.calls,
+		first = CASE WHEN excluded.first < finding.first THEN excluded.first ELSE finding.first END,
+		last = CASE WHEN excluded.last > finding.last THEN excluded.last ELSE finding.last END`
+	sqlCountFindings   = `SELECT count(*) FROM finding WHERE import = $1`
+	sqlDropFindings    = `DELETE FROM finding WHERE import = $1`
+	sqlReplaceFindings = `DELETE FROM finding WHERE subject = $1 AND import IN
+		(SELECT id FROM finding_import WHERE source = $2 AND origin = $3 AND id <> $4)`
+	// An import without anything left that held is replaced; so is one that found nothing of the same subject.
+	sqlReplacedImports = `UPDATE finding_import SET replaced_by = $1 WHERE source = $2 AND origin = $3 AND id <> $1 AND replaced_by = 0
+		AND (findings > 0 OR subject = $4) AND NOT EXISTS (SELECT 1 FROM finding f WHERE f.import = finding_import.id)`
+	sqlReplacedFiles = `DELETE FROM finding_file WHERE import IN (SELECT id FROM finding_import WHERE replaced_by = $1)`
+
+	sqlFindings = `SELECT s.account, s.region, s.kind, coalesce(n.text, ''), g.source, coalesce(w.text, ''), coalesce(p.text, ''),
+		coalesce(v.text, ''), coalesce(d.text, ''), coalesce(o.text, ''), g.hop_limit, g.calls, g.first, g.last, g.sample = 1
+		FROM (SELECT f.subject, i.source, i.sample, f.what, f.product, f.version, f.detail, f.origin, f.hop_limit, f.day,
+				CAST(sum(f.calls) AS BIGINT) AS calls, min(f.first) AS first, max(f.last) AS last
+			FROM finding_subject m JOIN finding f ON f.subject = m.id JOIN finding_import i ON i.id = f.import
+			WHERE m.account = $1 OR m.account = ''
+			GROUP BY f.subject, i.source, i.sample, f.what, f.product, f.version, f.detail, f.origin, f.hop_limit, f.day) g
+		JOIN finding_subject s ON s.id = g.subject
+		LEFT JOIN finding_text n ON n.id = s.name
+		LEFT JOIN finding_text w ON w.id = g.what
+		LEFT JOIN finding_text p ON p.id = g.product
+		LEFT JOIN finding_text v ON v.id = g.version
+		LEFT JOIN finding_text d ON d.id = g.detail
+		LEFT JOIN finding_text o ON o.id = g.origin`
 )
 
 // Plans and approvals.
@@ -187,6 +245,8 @@ const (
 	sqlChangeRef  = `SELECT ref, stack FROM change WHERE rollout = $1 AND id = $2`
 	sqlOpenIntent = `SELECT id, change, place, direction, attempt, token, epoch, opened, lease_until FROM intent
 		WHERE rollout = $1 AND change = $2 AND open = 1`
+	sqlTries = `SELECT COUNT(*) FROM intent i JOIN outcome o ON o.intent = i.id
+		WHERE i.rollout = ? AND i.change = ? AND i.direction = ? AND o.class NOT IN ` // the classes follow
 
 	sqlAddLease = `INSERT INTO lease (key, holder, epoch, until, process, waiter, waits_until) VALUES ($1, '', 0, '', '', '', '')
 		ON CONFLICT DO NOTHING`

@@ -22,6 +22,7 @@ type Journal struct {
 	plans    map[string]*plan.Plan
 	records  map[string]*engine.Record
 	intents  map[int64]*engine.Intent // those without an outcome
+	tries    map[[2]string]int        // by rollout and change
 	opened   int64                    // intents so far
 	manuals  map[string][]string      // by rollout, the changes that people make
 	leases   map[string]held
@@ -50,7 +51,7 @@ type held struct {
 // NewJournal is an empty journal.
 func NewJournal() *Journal {
 	return &Journal{approved: map[string]string{}, plans: map[string]*plan.Plan{}, records: map[string]*engine.Record{},
-		intents: map[int64]*engine.Intent{}, manuals: map[string][]string{}, leases: map[string]held{},
+		intents: map[int64]*engine.Intent{}, tries: map[[2]string]int{}, manuals: map[string][]string{}, leases: map[string]held{},
 		orders: map[string]map[string]*posted{}}
 }
 
@@ -309,6 +310,9 @@ func (j *Journal) Settle(_ context.Context, s engine.Settlement) error {
 			if j.intents[s.Intent] == nil {
 				return fmt.Errorf("intent %d is not open", s.Intent)
 			}
+			if j.intents[s.Intent].Direction == engine.Forward && !slices.Contains(engine.PutOff(), s.Class) {
+				j.tries[[2]string{s.Rollout, s.Change}]++
+			}
 			delete(j.intents, s.Intent)
 		}
 		r := j.records[s.Rollout]
@@ -333,6 +337,13 @@ func (j *Journal) OpenIntent(_ context.Context, id, change string) (engine.Inten
 		}
 	}
 	return engine.Intent{}, false, nil
+}
+
+// Tries implements engine.Journal.
+func (j *Journal) Tries(_ context.Context, id, change string) (int, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.tries[[2]string{id, change}], nil
 }
 
 // OpenIntents lists the intents of a rollout that have no outcome.

@@ -257,11 +257,26 @@ func admit(t *testing.T, open Open) {
 	if c := f.load().Changes["c-0-0"]; c.Phase != engine.ChangeOpen || c.Attempt != 1 || !c.Updated.Equal(at(2)) {
 		t.Errorf("change: %+v", c)
 	}
-	f.settle(0, in.ID, engine.ChangePending, false) // throttled: to be tried again
+	f.settle(0, in.ID, engine.ChangePending, false) // to be tried again
+	tries := func(want int) {
+		t.Helper()
+		if n, err := f.Tries(t.Context(), f.id, "c-0-0"); n != want || err != nil {
+			t.Errorf("%d tries, not %d: %v", n, want, err)
+		}
+	}
+	tries(1)
+	for _, class := range engine.PutOff() {
+		in, err = f.Admit(t.Context(), f.admission(0, engine.Forward))
+		check(t, err)
+		tries(1)
+		check(t, f.Settle(t.Context(), engine.Settlement{Rollout: f.id, Intent: in.ID, Change: "c-0-0", Lane: f.lane,
+			Phase: engine.ChangePending, Class: class, Now: at(3)}))
+	}
+	tries(1) // the others say nothing of the change
 	in, err = f.Admit(t.Context(), f.admission(0, engine.Forward))
 	check(t, err)
-	if in.Attempt != 2 {
-		t.Errorf("second attempt has number %d", in.Attempt)
+	if want := 2 + len(engine.PutOff()); in.Attempt != want {
+		t.Errorf("attempt %d has number %d", want, in.Attempt)
 	}
 }
 
