@@ -74,12 +74,21 @@ func (c *Leaping) poke() {
 	}
 }
 
-// How the clock watches the program: how long it lets others work before it looks again, and after how long without a sign of
-// work it leaps whatever the scheduler says, because what runs must be another program in the same process.
-const (
-	glance = 200 * time.Microsecond
-	still  = 100 * time.Millisecond
-)
+// glance is how long the clock lets others work before it looks again.
+const glance = 200 * time.Microsecond
+
+// still is after how long without a sign of work the clock leaps whatever the scheduler says, because what runs must be another
+// program in the same process. Somebody who computes for long without looking at the clock gives no sign either.
+func still(leap time.Duration) time.Duration {
+	switch {
+	case leap < time.Second:
+		return 100 * time.Millisecond
+	case leap < 10*time.Minute:
+		return 200 * time.Millisecond
+	default:
+		return time.Second
+	}
+}
 
 // patience is how long all must have been waiting before a leap. Somebody who is held up by the garbage collector looks as if
 // they waited. To leap a second too early costs no more than that second, to leap a day too early a day.
@@ -119,8 +128,8 @@ func (c *Leaping) run(ctx context.Context) {
 		case quiet.IsZero():
 			quiet = time.Now()
 		}
-		need := patience(c.ahead())
-		if !quiet.IsZero() && time.Since(quiet) >= need || time.Since(since) > max(still, 2*need) {
+		ahead := c.ahead()
+		if !quiet.IsZero() && time.Since(quiet) >= patience(ahead) || time.Since(since) > still(ahead) {
 			c.leap()
 			since, quiet = time.Now(), time.Time{}
 			runtime.Gosched()
@@ -176,8 +185,14 @@ func (c *Leaping) leap() {
 // scheduler reads from Go's runtime whether anybody but the reader works.
 type scheduler struct {
 	samples []metrics.Sample
-	outside uint64 // goroutines that are outside of Go for good, such as the one that waits for signals
+	// least has the fewest goroutines that were outside of Go, in this stretch of time and in the one before. Some are there for
+	// good, such as the one that waits for signals; but that one comes in for a moment when there is one.
+	least [2]uint64
+	turn  time.Time // when the stretch began
 }
+
+// stretch is for how long the scheduler remembers that somebody was inside.
+const stretch = 50 * time.Millisecond
 
 func newScheduler() *scheduler {
 	s := &scheduler{samples: []metrics.Sample{
@@ -185,7 +200,7 @@ func newScheduler() *scheduler {
 		{Name: "/sched/goroutines/not-in-go:goroutines"},
 	}}
 	metrics.Read(s.samples)
-	s.outside = s.value(2)
+	s.least, s.turn = [2]uint64{s.value(2), s.value(2)}, time.Now()
 	return s
 }
 
@@ -198,8 +213,12 @@ func (s *scheduler) value(i int) uint64 {
 
 func (s *scheduler) quiet() bool {
 	metrics.Read(s.samples)
-	s.outside = min(s.outside, s.value(2)) // at first somebody may have been outside for a moment
-	return s.value(0) <= 1 && s.value(1) == 0 && s.value(2) <= s.outside
+	outside := s.value(2)
+	if now := time.Now(); now.Sub(s.turn) > stretch {
+		s.least, s.turn = [2]uint64{outside, s.least[0]}, now
+	}
+	s.least[0] = min(s.least[0], outside)
+	return s.value(0) <= 1 && s.value(1) == 0 && outside <= min(s.least[0], s.least[1])
 }
 
 // sleeper is one who waits. index is its place in the heap, -1 once it is out of it.

@@ -37,6 +37,8 @@ type Options struct {
 	Latency time.Duration
 	// Engine adjusts the engine as the rollout's is; its journal, drivers, gates and clock are the rehearsal's.
 	Engine engine.Options
+	// Findings gives what was found of an account besides its windows; nil where nothing is known.
+	Findings func(ctx context.Context, account fleet.AccountID) ([]evidence.Finding, error)
 	// Horizon is how far the rehearsal looks: a rollout that has not ended by then is reported as it stands. DefaultHorizon
 	// when 0.
 	Horizon  time.Duration
@@ -118,7 +120,13 @@ func (s *stage) build(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("load %s: %w", at, err)
 		}
-		if err := s.load(snap, windows); err != nil {
+		var findings []evidence.Finding
+		if s.opt.Findings != nil {
+			if findings, err = s.opt.Findings(ctx, at.Account); err != nil {
+				return fmt.Errorf("load %s: %w", at, err)
+			}
+		}
+		if err := s.load(snap, windows, findings); err != nil {
 			return fmt.Errorf("load %s into the simulator: %w", at, err)
 		}
 		s.tell(Progress{Loaded: i + 1, Places: len(places), Now: s.clock.Now()})
@@ -165,18 +173,14 @@ func (s *stage) play(ctx context.Context) (*Result, error) {
 	}
 	e := s.opt.Engine
 	e.PollRest = pollRest
-	e.Journal, e.Clock, e.Logger, e.Holder = journal, s.clock, s.opt.Logger, "rehearsal"
+	e.Journal, e.Logger, e.Holder = journal, s.opt.Logger, "rehearsal"
 	e.Drivers = &drivers{session: s.session, clock: s.clock, calls: &s.calls}
 	s.gates = &readings{GateReader: gates.New(gates.Options{Session: s.gateSession, Logger: s.opt.Logger})}
 	e.Gates = s.gates
 	e.Progress = s.watch(p)
 	limited, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	go func() {
-		if s.clock.Sleep(limited, s.opt.Horizon) == nil {
-			cancel(errHorizon)
-		}
-	}()
+	e.Clock = &horizon{Clock: s.clock, end: s.clock.Now().Add(s.opt.Horizon), reached: func() { cancel(errHorizon) }}
 	record, err = engine.New(e).Run(limited, record.ID)
 	if err != nil && !errors.Is(context.Cause(limited), errHorizon) {
 		return nil, fmt.Errorf("the rehearsal was broken off: %w", err)
@@ -186,6 +190,23 @@ func (s *stage) play(ctx context.Context) (*Result, error) {
 	}
 	s.report(p, record)
 	return s.out, nil
+}
+
+// horizon is a clock that says when its end is reached. Nobody sleeps until then, because a leaping clock would take that for the
+// next moment whenever all others seem to wait.
+type horizon struct {
+	clock.Clock
+	end     time.Time
+	reached func()
+}
+
+// Now implements clock.Clock.
+func (h *horizon) Now() time.Time {
+	now := h.Clock.Now()
+	if !now.Before(h.end) {
+		h.reached()
+	}
+	return now
 }
 
 var errHorizon = errors.New("the rehearsal's horizon was reached")
