@@ -13,6 +13,11 @@ TESTFLAGS ?=
 
 VENV         = .cache/venv
 REQUIREMENTS = test/python/requirements.txt
+BROWSER      = .cache/browser
+SOFTWARE     = .cache/software
+SOFTWARE_PINS = test/software/fetch.py test/software/pins.txt test/software/python-old.txt test/software/python-new.txt \
+	$(wildcard test/software/testdata/go/*/*)
+BROWSER_PINS = test/browser/package.json test/browser/package-lock.json test/browser/install.mjs
 LINT_VERSION = v2.15.0
 LINT         = .cache/bin/golangci-lint-$(LINT_VERSION)
 PLATFORMS    = linux/amd64 linux/arm64 darwin/amd64 darwin/arm64 windows/amd64 windows/arm64
@@ -30,7 +35,7 @@ demo: ## a simulated organization, the whole migration, live in this terminal (D
 build: ## build/imdsctl, for this machine
 	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=auto -ldflags '-s -w' -o build/imdsctl ./cmd/imdsctl
 
-test: $(VENV)/requirements.txt ## all tests, with moto, boto3 and the AWS CLI from a virtual environment
+test: $(VENV)/requirements.txt $(BROWSER)/installed $(SOFTWARE)/fetched ## all tests, with moto, boto3, the AWS CLI, a Chromium and old SDKs that are fetched, pinned
 	$(GO) test -timeout 30m $(TESTFLAGS) ./...
 
 test-short: ## the tests that need Go alone
@@ -72,6 +77,21 @@ $(VENV)/requirements.txt: $(REQUIREMENTS)
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(REQUIREMENTS)
 	cp $(REQUIREMENTS) $@
+
+# A Chromium for the browser tests, by npm, which the virtual environment holds. Nothing that a package would run is run.
+$(BROWSER)/installed: $(BROWSER_PINS) | $(VENV)/requirements.txt
+	rm -rf $(BROWSER)
+	mkdir -p $(BROWSER)
+	cp $(BROWSER_PINS) $(BROWSER)/
+	$(VENV)/bin/npm --prefix $(BROWSER) ci --ignore-scripts --no-audit --no-fund --loglevel=error
+	$(VENV)/bin/node $(BROWSER)/install.mjs
+	touch $@
+
+# Old and new SDKs from PyPI, npm, Maven Central and Go's proxy, for the tests of `imdsctl software scan`.
+$(SOFTWARE)/fetched: $(SOFTWARE_PINS) | $(VENV)/requirements.txt
+	rm -rf $(SOFTWARE)
+	$(VENV)/bin/python test/software/fetch.py --go $(GO) $(SOFTWARE)
+	touch $@
 
 $(LINT):
 	mkdir -p .cache/bin

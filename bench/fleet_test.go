@@ -133,6 +133,8 @@ func required(instances, accounts, regions int) calls {
 		"sts:GetCallerIdentity": 1,
 		"sts:AssumeRole":        accounts,
 		"ec2:DescribeRegions":   accounts,
+		// The roles of each account, with their policies.
+		"iam:GetAccountAuthorizationDetails": accounts,
 		// The root with the management account, and one unit with all others.
 		"organizations:ListRoots":                        1,
 		"organizations:ListOrganizationalUnitsForParent": 2,
@@ -153,6 +155,7 @@ func required(instances, accounts, regions int) calls {
 		out["autoscaling:DescribeAutoScalingGroups"] += pages(groups, groupsAPage)
 		out["autoscaling:DescribeScalingActivities"] += pages(2*replaced*groups, activitiesAPage)
 		out["cloudwatch:GetMetricData"] += pages0(2*(n+replaced*groups), metricsACall)
+		out["elasticloadbalancing:DescribeLoadBalancers"] += 2 // one for each generation
 		for _, action := range listed() {
 			out[action]++
 		}
@@ -170,6 +173,7 @@ func listed() []string {
 		"batch:DescribeComputeEnvironments",
 		"ec2:DescribeFleets",
 		"ec2:DescribeImages",
+		"ec2:DescribeSecurityGroups",
 		"ec2:DescribeSpotFleetRequests",
 		"ecs:DescribeCapacityProviders",
 		"ecs:ListClusters",
@@ -180,6 +184,7 @@ func listed() []string {
 		"imagebuilder:ListInfrastructureConfigurations",
 		"lightsail:GetInstances",
 		"sagemaker:ListNotebookInstances",
+		"ssm:DescribeInstanceInformation",
 		"workspaces-instances:ListWorkspaceInstances",
 	}
 }

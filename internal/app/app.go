@@ -120,6 +120,7 @@ type App struct {
 	// follows is the clock, where it follows that of the database: several machines must agree on the time.
 	follows *clock.Follower
 	runner  *followup.Runner
+	globals globals
 }
 
 // New makes an App. It opens nothing.
@@ -267,7 +268,8 @@ func (a *App) protocol() cloudwatch.Protocol { return cloudwatch.Protocol(a.opt.
 
 // settings are what evidence is read with.
 func (a *App) settings() cloudwatch.Settings {
-	return cloudwatch.Settings{Window: a.config.Evidence.Window, Period: a.config.Evidence.Period, Protocol: a.protocol()}
+	return cloudwatch.Settings{Window: a.config.Evidence.Window, Period: a.config.Evidence.Period, History: a.config.Evidence.LookBack(),
+		Protocol: a.protocol()}
 }
 
 // Database is the name of the database, without the password that its address may hold.

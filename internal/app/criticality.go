@@ -57,7 +57,7 @@ func (a *App) Criticality(ctx context.Context) ([]AccountCriticality, error) {
 		if err != nil {
 			return nil, err
 		}
-		of(report.Snapshot.Account).Footprint.Note(report.Report, len(report.Gaps))
+		of(report.Snapshot.Account).Footprint.Note(report.Report, report.weighty())
 	}
 	out := make([]AccountCriticality, 0, len(byID))
 	for _, c := range byID {

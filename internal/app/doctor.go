@@ -203,6 +203,8 @@ func (d *doctor) account(ctx context.Context, account inventory.Account) {
 	if len(use) == 0 {
 		return
 	}
+	place.Region = ""
+	d.global(ctx, place, false, "Allow the role that reads what `imdsctl roles` prints.")
 	place.Region = use[0]
 	sample := d.services(ctx, place)
 	if d.opt.Write {
@@ -225,8 +227,15 @@ func (d *doctor) organization(ctx context.Context, accounts []inventory.Account)
 		d.judge("organization", place.String(), err, "", remedy)
 		return
 	}
+	d.global(ctx, place, true, remedy)
+}
+
+// global lists what lives in an account's global place: what an organization has once, or what every account has.
+func (d *doctor) global(ctx context.Context, place fleet.Place, once bool, remedy string) {
 	for _, r := range openPlace(d.finder.Session(place, false), d.app.clock, d.app.protocol()).Kinds {
-		d.judge("service", place.String(), d.first(ctx, r, nil), r.Kind+" can be listed", remedy)
+		if r.Once == once && !d.app.config.Excludes(r.Kind) {
+			d.judge("service", place.String(), d.first(ctx, r, nil), r.Kind+" can be listed", remedy)
+		}
 	}
 }
 

@@ -45,11 +45,12 @@ func (a *App) Launches(ctx context.Context, f LaunchFilter) iter.Seq2[*PlaceLaun
 			return
 		}
 		where := ResourceFilter{Accounts: f.Accounts, Regions: f.Regions}
+		w := &witness{db: db}
 		for _, p := range places {
 			if !where.place(p) {
 				continue
 			}
-			report, err := a.assess(ctx, db, p)
+			report, err := a.assess(ctx, w, p)
 			if err != nil {
 				yield(nil, err)
 				return

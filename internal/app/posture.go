@@ -24,6 +24,8 @@ type PlaceReport struct {
 	Snapshot *inventory.Snapshot
 	// Span is the window the evidence covers.
 	Span evidence.Span
+	// Windows are the evidence of each subject.
+	Windows map[fleet.Ref][]*evidence.Window
 	// Gaps are the scopes that could not be read.
 	Gaps  []inventory.Scope
 	Facts policy.AccountFacts
@@ -46,8 +48,9 @@ func (a *App) Assess(ctx context.Context) iter.Seq2[*PlaceReport, error] {
 			return
 		}
 		below, last := below{}, []fleet.Place(nil)
+		w := &witness{db: db}
 		for _, p := range places {
-			report, err := a.assess(ctx, db, p)
+			report, err := a.assess(ctx, w, p)
 			if err == nil && report.governs() {
 				last = append(last, p)
 				continue
@@ -58,7 +61,7 @@ func (a *App) Assess(ctx context.Context) iter.Seq2[*PlaceReport, error] {
 			}
 		}
 		for _, p := range last {
-			report, err := a.assessOver(ctx, db, p, below)
+			report, err := a.assessOver(ctx, w, p, below)
 			if !yield(report, err) || err != nil {
 				return
 			}
@@ -77,7 +80,7 @@ func (b below) note(r *PlaceReport) {
 	if b[account] == nil {
 		b[account] = &assess.Below{}
 	}
-	b[account].Note(r.Report, len(r.Gaps))
+	b[account].Note(r.Report, r.weighty())
 }
 
 // governs tells whether policies of the organization are in the place.
@@ -88,30 +91,35 @@ func (r *PlaceReport) governs() bool {
 }
 
 // assess judges one place from what the database knows of it.
-func (a *App) assess(ctx context.Context, db *store.Store, place fleet.Place) (*PlaceReport, error) {
-	return a.assessOver(ctx, db, place, nil)
+func (a *App) assess(ctx context.Context, w *witness, place fleet.Place) (*PlaceReport, error) {
+	return a.assessOver(ctx, w, place, nil)
 }
 
 // assessOver is assess for a place with policies of the organization: over what was judged of the accounts that they bind.
-func (a *App) assessOver(ctx context.Context, db *store.Store, place fleet.Place, accounts below) (*PlaceReport, error) {
+func (a *App) assessOver(ctx context.Context, w *witness, place fleet.Place, accounts below) (*PlaceReport, error) {
+	db := w.db
 	snap, err := db.Snapshot(ctx, place)
 	if err != nil {
 		return nil, err
 	}
-	windows, err := db.EvidenceOf(ctx, place)
+	if err := a.beside(ctx, db, snap); err != nil {
+		return nil, err
+	}
+	seen, err := w.knownOf(ctx, place)
 	if err != nil {
 		return nil, err
 	}
-	return a.judgeOver(snap, windows, accounts), nil
+	return a.judgeOver(snap, seen, accounts), nil
 }
 
 // judge is assess for a place that is at hand.
-func (a *App) judge(snap *inventory.Snapshot, windows map[fleet.Ref][]*evidence.Window) *PlaceReport {
-	return a.judgeOver(snap, windows, nil)
+func (a *App) judge(snap *inventory.Snapshot, seen known) *PlaceReport {
+	return a.judgeOver(snap, seen, nil)
 }
 
-func (a *App) judgeOver(snap *inventory.Snapshot, windows map[fleet.Ref][]*evidence.Window, accounts below) *PlaceReport {
-	out := &PlaceReport{Snapshot: snap, Facts: factsOf(snap.Account), Span: a.settings().Span(snap.Taken)}
+func (a *App) judgeOver(snap *inventory.Snapshot, seen known, accounts below) *PlaceReport {
+	windows := seen.windows
+	out := &PlaceReport{Snapshot: snap, Windows: windows, Facts: factsOf(snap.Account), Span: a.settings().Span(snap.Taken)}
 	for _, ws := range windows { // those of one place are all of one span
 		if len(ws) > 0 {
 			out.Span = ws[0].Span
@@ -119,7 +127,7 @@ func (a *App) judgeOver(snap *inventory.Snapshot, windows map[fleet.Ref][]*evide
 		}
 	}
 	in := assess.Input{Snapshot: snap, Manners: manners(), Evidence: windows, Span: out.Span, Policy: a.config, Now: a.clock.Now(),
-		Below: accounts}
+		Below: accounts, History: seen.history, Findings: seen.findings, Imports: seen.imports, Roles: assess.NewRoleBook(snap.Global)}
 	for i := range snap.Scopes {
 		sc := &snap.Scopes[i]
 		if sc.Kind == inventory.ScopeStacks && !a.config.Owners.CloudFormation {
@@ -141,6 +149,9 @@ func (a *App) judgeOver(snap *inventory.Snapshot, windows map[fleet.Ref][]*evide
 func evidenceGap(in *assess.Input, sc *inventory.Scope) {
 	if sc.Kind == "" || sc.Kind == string(evidence.SourceCloudWatch) {
 		in.EvidenceGap = sc
+	}
+	if sc.Kind == string(evidence.SourceCloudWatch.History()) && in.Policy.Evidence.LookBack() > 0 {
+		in.HistoryGap = sc
 	}
 	for _, m := range in.Manners {
 		if m.Source == "" || sc.Kind != "" && sc.Kind != string(m.Source) {
@@ -224,8 +235,10 @@ type Status struct {
 	// Trend has one entry for each day with a scan, the latest last, of the last 30 days.
 	Trend    []TrendDay    `json:"trend,omitempty"`
 	Rollouts []RolloutInfo `json:"rollouts,omitempty"`
-	Database string        `json:"database"`
-	Bytes    int64         `json:"bytes"`
+	// Evidence are the sources that were read or taken in, by name.
+	Evidence []SourceStatus `json:"evidence,omitempty"`
+	Database string         `json:"database"`
+	Bytes    int64          `json:"bytes"`
 }
 
 // AccountStatus is where one account stands.
@@ -266,6 +279,9 @@ func (a *App) Status(ctx context.Context) (*Status, error) {
 		out.Age = a.clock.Now().Sub(at)
 	}
 	if err := a.accountStatus(ctx, db, out); err != nil {
+		return nil, err
+	}
+	if out.Evidence, err = a.sourceStatus(ctx, db, out.Scan); err != nil {
 		return nil, err
 	}
 	if out.Rollouts, err = db.List(ctx); err != nil {
@@ -355,6 +371,7 @@ type ResourceFilter struct {
 	Regions  []fleet.Region
 	Kinds    []string
 	Statuses []assess.Status
+	Risks    []assess.RiskLevel
 	// Name matches the resource's name or its id.
 	Name policy.Glob
 	Tags map[string]policy.Glob
@@ -385,11 +402,12 @@ func (a *App) Resources(ctx context.Context, f ResourceFilter) iter.Seq2[Resourc
 			yield(ResourceRow{}, err)
 			return
 		}
+		w := &witness{db: db}
 		for _, p := range places {
 			if !f.place(p) {
 				continue
 			}
-			report, err := a.assess(ctx, db, p)
+			report, err := a.assess(ctx, w, p)
 			if err == nil && report.governs() && f.kind(inventory.KindOrganizationPolicy) {
 				report, err = a.governing(ctx, p)
 			}
@@ -439,6 +457,8 @@ func (f *ResourceFilter) resource(r *inventory.Resource, v *assess.Verdict) bool
 	case !f.kind(r.Ref.Kind):
 		return false
 	case len(f.Statuses) > 0 && (v == nil || !slices.Contains(f.Statuses, v.Status)):
+		return false
+	case len(f.Risks) > 0 && (v == nil || v.Risk == nil || !slices.Contains(f.Risks, v.Risk.Level)):
 		return false
 	case f.Name != "" && !f.Name.Match(r.Name) && !f.Name.Match(r.Ref.ID):
 		return false

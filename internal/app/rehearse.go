@@ -55,6 +55,7 @@ func (a *App) Rehearse(ctx context.Context, p *plan.Plan, o RehearseOptions) (*R
 		Logger: a.log,
 		Engine: engine.Options{CallTimeout: e.CallTimeout, Consistency: e.Consistency, VerifyTimeout: e.VerifyTimeout,
 			PollInterval: e.PollInterval, LaneWidth: e.LaneWidth, LeaseTTL: e.LeaseTTL},
+		Findings: (&witness{db: db}).findingsOf,
 		Place: func(ctx context.Context, place fleet.Place) (*inventory.Snapshot, map[fleet.Ref][]*evidence.Window, error) {
 			snap, err := db.Snapshot(ctx, place)
 			if err != nil {

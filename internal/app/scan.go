@@ -15,6 +15,7 @@ import (
 	"github.com/imdsctl/imdsctl/internal/evidence"
 	"github.com/imdsctl/imdsctl/internal/fleet"
 	"github.com/imdsctl/imdsctl/internal/inventory"
+	"github.com/imdsctl/imdsctl/internal/kind"
 	"github.com/imdsctl/imdsctl/internal/kinds/all"
 	"github.com/imdsctl/imdsctl/internal/scan"
 	"github.com/imdsctl/imdsctl/internal/store"
@@ -102,6 +103,10 @@ func (a *App) scan(ctx context.Context, db *store.Store, edge *awsx.Edge, finder
 		opt.Hold = (&laneHolder{journal: db, clock: a.clock, log: a.log, ttl: laneTTL, drain: edge.Drain}).hold
 	}
 	opt.Estimate = func(instances []int) scan.Cost { return costOf(cloudwatch.Estimate(opt.Span, instances...)) }
+	if far, ok := a.settings().LookBack(started); ok {
+		opt.History = far
+		opt.EstimateLookBack = func(instances []int) scan.Cost { return costOf(cloudwatch.EstimateLookBack(far, instances...)) }
+	}
 	if o.NoEvidence {
 		opt.Source = ""
 	}
@@ -185,19 +190,19 @@ func (s *surveyed) Open(place fleet.Place) scan.Place {
 	return out
 }
 
-// openPlace gives the kinds at work in the session's place: in the global one those that live once in an organization, in a
-// region all others, with their evidence.
+// openPlace gives the kinds at work in the session's place: in the global one those that live once in an account or in an
+// organization, in a region all others, with their evidence.
 func openPlace(session *awsx.Session, c clock.Clock, p cloudwatch.Protocol) scan.Place {
-	out, global := scan.Place{}, session.Place().Region == ""
-	if !global {
+	out := scan.Place{}
+	if session.Place().Region != "" {
 		out.Evidence = &observed{client: cloudwatch.New(session, p)}
 	}
 	for _, e := range all.List() {
-		if e.Kind.Global != global {
+		if !e.Kind.Lives.In(session.Place()) {
 			continue
 		}
 		out.Kinds = append(out.Kinds, scan.Reader{Kind: e.Kind.Name, Driver: e.Open(session.Config(), session.Place(), c),
-			Source: e.Kind.Manner.Source})
+			Source: e.Kind.Manner.Source, Once: e.Kind.Lives == kind.Organization})
 	}
 	return out
 }
@@ -208,13 +213,21 @@ type observed struct{ client *cloudwatch.Client }
 // History reads both metrics of the subjects.
 func (o *observed) History(ctx context.Context, subjects []fleet.Ref, span evidence.Span,
 	yield func(scan.Observation) error) error {
-	return o.client.History(ctx, subjects, span, func(seen cloudwatch.Observation) error {
-		out := scan.Observation{Gap: seen.Gap}
-		for _, w := range []*evidence.Window{seen.NoToken, seen.Rejected} {
-			if w != nil {
-				out.Windows = append(out.Windows, w)
-			}
+	return o.client.History(ctx, subjects, span, func(seen cloudwatch.Observation) error { return yield(observation(seen)) })
+}
+
+// LookBack reads the calls of the subjects day by day.
+func (o *observed) LookBack(ctx context.Context, subjects []fleet.Ref, span evidence.Span,
+	yield func(scan.Observation) error) error {
+	return o.client.LookBack(ctx, subjects, span, func(seen cloudwatch.Observation) error { return yield(observation(seen)) })
+}
+
+func observation(seen cloudwatch.Observation) scan.Observation {
+	out := scan.Observation{Gap: seen.Gap}
+	for _, w := range []*evidence.Window{seen.NoToken, seen.Rejected} {
+		if w != nil {
+			out.Windows = append(out.Windows, w)
 		}
-		return yield(out)
-	})
+	}
+	return out
 }

@@ -51,10 +51,10 @@ func TestScanJudgesWhatItFinds(t *testing.T) {
 	if got := verdicts(t, w.app, inventory.KindInstance); !equal(got, want) {
 		t.Errorf("verdicts\n got %v\nwant %v", got, want)
 	}
-	if sum.Accounts != 3 || sum.Places != 7 { // two regions of each, and the organization
-		t.Errorf("%d accounts and %d places, want 3 and 7", sum.Accounts, sum.Places)
+	if sum.Accounts != 3 || sum.Places != 9 { // two regions of each, and the global place of each
+		t.Errorf("%d accounts and %d places, want 3 and 9", sum.Accounts, sum.Places)
 	}
-	if sum.Cost.Instances != 5 || sum.Asked.Metrics != 10 {
+	if sum.Cost.Instances != 5 || sum.Asked.Metrics != 15 || sum.Asked.LookBack != 5 || sum.Cost.Metrics != 15 {
 		t.Errorf("estimated %+v, asked %+v", sum.Cost, sum.Asked)
 	}
 	status, err := w.app.Status(t.Context())
@@ -83,7 +83,7 @@ func equal[K comparable, V comparable](a, b map[K]V) bool {
 }
 
 // TestScanMakesNoSuperfluousCalls counts against what page sizes require: for each place one call of each list that a
-// kind is made of, and none about what is not there; one of CloudWatch where there are instances; for each account its
+// kind is made of, and none about what is not there; two of CloudWatch where there are instances; for each account its
 // role and its regions.
 func TestScanMakesNoSuperfluousCalls(t *testing.T) {
 	t.Parallel()
@@ -91,14 +91,16 @@ func TestScanMakesNoSuperfluousCalls(t *testing.T) {
 	sum := mustScan(t, w.app)
 	got := w.counts()
 	most := map[string]int{
-		"ec2:DescribeRegions": 3, "cloudwatch:GetMetricData": 2,
+		"ec2:DescribeRegions": 3, "cloudwatch:GetMetricData": 4, // the window and the look back
 		"sts:AssumeRole": 3, "sts:GetCallerIdentity": 1, // the management account has no role, which takes one try
 		"organizations:DescribeOrganization": 1, "organizations:ListPolicies": 2, // one for each type
-		"organizations:ListRoots": 1, "organizations:ListAccountsForParent": 3, "organizations:ListOrganizationalUnitsForParent": 3,
+		"iam:GetAccountAuthorizationDetails": 3,
+		"organizations:ListRoots":            1, "organizations:ListAccountsForParent": 3, "organizations:ListOrganizationalUnitsForParent": 3,
 	}
 	for _, list := range lists() {
-		most[list] = sum.Places - 1 // nothing of it in the global place
+		most[list] = sum.Places - 3 // nothing of it in the global places
 	}
+	most["elasticloadbalancing:DescribeLoadBalancers"] *= 2 // one for each generation
 	for action, n := range most {
 		if got[action] > n {
 			t.Errorf("%s was called %d times, want at most %d", action, got[action], n)
@@ -126,7 +128,8 @@ func lists() []string {
 		"elasticmapreduce:ListSecurityConfigurations", "elasticmapreduce:ListClusters", "lightsail:GetInstances",
 		"sagemaker:ListNotebookInstances", "appstream:DescribeFleets", "appstream:DescribeImageBuilders",
 		"appstream:DescribeAppBlockBuilders", "imagebuilder:ListInfrastructureConfigurations",
-		"workspaces-instances:ListWorkspaceInstances",
+		"workspaces-instances:ListWorkspaceInstances", "ssm:DescribeInstanceInformation", "ec2:DescribeSecurityGroups",
+		"elasticloadbalancing:DescribeLoadBalancers",
 	}
 }
 

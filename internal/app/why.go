@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
@@ -56,6 +57,12 @@ type WhyReport struct {
 	Span    evidence.Span
 	// Gaps are what could not be read.
 	Gaps []inventory.Scope
+	// History are the daily counts of the instance itself, before the window; nil where none are read.
+	History []*evidence.Window
+	// Imports are the evidence of the database that was judged by as well, oldest first; none where there is no database.
+	Imports []evidence.Import
+	// Notes say what of the database could not be used.
+	Notes []string
 	// Next says what to do, in imperative sentences.
 	Next []string
 }
@@ -82,11 +89,13 @@ func (a *App) Why(ctx context.Context, o WhyOptions) (*WhyReport, error) {
 		return nil, err
 	}
 	inv := &inquiry{app: a, session: finder.Session(place, false), place: place, seen: map[string]bool{}}
+	inv.account = finder.Session(fleet.Place{Partition: place.Partition, Account: place.Account}, false)
 	if inv.claims, _, err = a.claims(); err != nil {
 		return nil, err
 	}
 	inv.snap = &inventory.Snapshot{Place: place, Account: inventory.Account{Partition: place.Partition,
 		ID: place.Account}, Taken: a.clock.Now()}
+	inv.remember(ctx)
 	if k := cmp.Or(o.Kind, inventory.KindInstance); k != inventory.KindInstance {
 		return inv.alone(ctx, k, o.Instance)
 	}
@@ -97,10 +106,13 @@ func (a *App) Why(ctx context.Context, o WhyOptions) (*WhyReport, error) {
 type inquiry struct {
 	app     *App
 	session *awsx.Session
+	account *awsx.Session // of its global place
 	place   fleet.Place
 	snap    *inventory.Snapshot
 	claims  *owners.Book // of the Terraform states; reading all stacks for one instance is too much
 	seen    map[string]bool
+	known   known
+	notes   []string
 }
 
 func (q *inquiry) driver(kindName string) kind.Driver {
@@ -169,6 +181,7 @@ func (q *inquiry) report(ctx context.Context, id string) (*WhyReport, error) {
 		q.part(inventory.KindInstance, nil) // it is its own lineage
 	}
 	q.images(ctx, subject.Ref)
+	q.stakes(ctx, &subject)
 	windows, err := q.evidence(ctx)
 	q.part(string(evidence.SourceCloudWatch), err)
 	if err := ctx.Err(); err != nil {
@@ -236,7 +249,7 @@ func (q *inquiry) group(ctx context.Context, ref fleet.Ref) error {
 	}
 	err = q.members(ctx, kind.TagGroup, ref.ID)
 	if past, ok := drv.(kind.HistoryReader); ok && err == nil {
-		err = past.History(ctx, q.app.settings().Span(q.snap.Taken).Start, func(r inventory.Resource) error {
+		err = past.History(ctx, q.since(), func(r inventory.Resource) error {
 			if l, ok := r.Link(inventory.MemberOf); ok && l.To == ref {
 				q.add(r)
 			}
@@ -244,6 +257,15 @@ func (q *inquiry) group(ctx context.Context, ref fleet.Ref) error {
 		})
 	}
 	return err
+}
+
+// since is from when on members that are no more tell something.
+func (q *inquiry) since() time.Time {
+	since := q.app.settings().Span(q.snap.Taken).Start
+	if far, ok := q.app.settings().LookBack(q.snap.Taken); ok && far.Start.Before(since) {
+		return far.Start
+	}
+	return since
 }
 
 // template adds a template with the versions that its users name.
@@ -355,16 +377,42 @@ func (q *inquiry) evidence(ctx context.Context) (map[fleet.Ref][]*evidence.Windo
 	}
 	windows := map[fleet.Ref][]*evidence.Window{}
 	source := openPlace(q.session, q.app.clock, q.app.protocol()).Evidence
-	return windows, q.observe(ctx, source, subjects, windows)
+	err := q.observe(ctx, source, subjects, windows)
+	span, far := q.app.settings().LookBack(q.snap.Taken)
+	if from, ok := source.(scan.LookBack); ok && far && err == nil {
+		q.known.history = map[fleet.Ref][]*evidence.Window{}
+		q.part(string(evidence.SourceCloudWatch.History()), gather(ctx, from.LookBack, subjects, span, q.known.history))
+	}
+	return windows, err
+}
+
+// remember adds what the database knows besides, where there is one. Nothing else of it is used.
+func (q *inquiry) remember(ctx context.Context) {
+	if q.app.opt.DBPath == "" {
+		return
+	}
+	db, err := q.app.database()
+	if err == nil {
+		q.known.testimony, err = (&witness{db: db}).of(ctx, q.place.Account)
+	}
+	if err != nil {
+		q.notes = append(q.notes, "the evidence in the database was left out: "+err.Error())
+	}
 }
 
 // observe reads the history of hosts from one source.
 func (q *inquiry) observe(
 	ctx context.Context, from scan.Evidence, subjects []fleet.Ref, windows map[fleet.Ref][]*evidence.Window,
 ) error {
+	return gather(ctx, from.History, subjects, q.app.settings().Span(q.snap.Taken), windows)
+}
+
+// gather reads the windows of hosts; a host of which not all is known is an error.
+func gather(ctx context.Context, read func(context.Context, []fleet.Ref, evidence.Span, func(scan.Observation) error) error,
+	subjects []fleet.Ref, span evidence.Span, windows map[fleet.Ref][]*evidence.Window) error {
 	var gaps []error
 	i := 0
-	err := from.History(ctx, subjects, q.app.settings().Span(q.snap.Taken), func(o scan.Observation) error {
+	err := read(ctx, subjects, span, func(o scan.Observation) error {
 		windows[subjects[i]] = o.Windows
 		i++
 		if o.Gap != nil {
@@ -377,8 +425,9 @@ func (q *inquiry) observe(
 
 // conclude judges what was found.
 func (q *inquiry) conclude(subject inventory.Resource, windows map[fleet.Ref][]*evidence.Window) *WhyReport {
-	judged := q.app.judge(q.snap, windows)
-	out := &WhyReport{Resource: subject, Verdict: judged.Report.Verdict(subject.Ref), Span: judged.Span, Gaps: judged.Gaps}
+	q.known.windows = windows
+	judged := q.app.judge(q.snap, q.known)
+	out := &WhyReport{Imports: q.known.imports, Notes: q.notes, History: q.known.history[subject.Ref], Resource: subject, Verdict: judged.Report.Verdict(subject.Ref), Span: judged.Span, Gaps: judged.Gaps}
 	out.Windows = windows[subject.Ref]
 	for _, r := range q.snap.Resources {
 		if r.Ref != subject.Ref {
@@ -429,6 +478,15 @@ func next(w *WhyReport) []string {
 		"in its place runs the same software.")
 	if v.Status != assess.Done {
 		add(assess.CodeRejected, "Find what still tries IMDSv1 where it is refused already, and upgrade it before the rest follows.")
+	}
+	add(assess.CodeV1Credentials, "Upgrade what made those calls to an SDK that speaks IMDSv2: the findings name it with its version.")
+	add(assess.CodeTraced, "Upgrade the program that the tracer saw calling IMDSv1.")
+	add(assess.CodeNotCertified, "Mend the program that failed its certification, and certify it again.")
+	add(assess.CodeSchedule, "Wait until a full period of the schedule has been quiet; or certify the scheduled program, upgrade it, and accept it "+
+		"by an override.")
+	if v.Status == assess.Blocked {
+		add(assess.CodeOldSoftware, "Upgrade the software that does not speak IMDSv2: the findings say where it is.")
+		add(assess.CodeRawCall, "Let the script ask for a token before it calls the metadata service.")
 	}
 	add(assess.CodeManaged, "Change the setting in the service that operates the instance.")
 	add(assess.CodeExceptionExpired, "Renew the exception, or remove it from the configuration.")

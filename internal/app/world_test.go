@@ -113,7 +113,8 @@ func organization(sections ...func(*core.Seed)) *core.Seed {
 				Policies: map[string]json.RawMessage{"all": json.RawMessage(core.AllowActions("ec2:*", "autoscaling:*",
 					"cloudwatch:*", "elasticloadbalancing:*", "lightsail:*", "sagemaker:*",
 					"appstream:*", "batch:*", "cloudformation:*", "ecs:*", "eks:*", "elasticbeanstalk:*", "elasticmapreduce:*",
-					"imagebuilder:*", "workspaces-instances:*", "iam:PassRole"))}})
+					"imagebuilder:*", "workspaces-instances:*", "ssm:DescribeInstanceInformation", "iam:PassRole",
+					"iam:GetAccountAuthorizationDetails"))}})
 		}
 		return out
 	}

@@ -63,8 +63,14 @@ func House() Rules {
 			{Package: "internal/rollout", Own: pure[:7], Pure: true},
 			{Package: "internal/guard", Own: pure[:8], Pure: true},
 
+			// Verdicts as work for people.
+			{Package: "internal/attention", Own: pure[:6], Pure: true},
+
 			// What infrastructure as code says it manages.
 			{Package: "internal/owners", Own: []string{"internal/fleet", "internal/inventory"}, Pure: true},
+
+			// What a role may do, from the policies that it has.
+			{Package: "internal/access", Pure: true},
 
 			// The contract of kinds, and what carries it out.
 			{Package: "internal/clock"},
@@ -94,15 +100,27 @@ func House() Rules {
 			{Package: "internal/awsx", Own: []string{"internal/fleet", "internal/clock"}, Modules: sdk, NoSQL: true},
 			{
 				Package: "internal/kinds/all",
-				Own:     with(pure, "internal/kinds/*", "internal/kind", "internal/awsx", "internal/clock"), Modules: sdk, NoSQL: true,
+				Own:     with(pure, "internal/kinds/*", "internal/access", "internal/kind", "internal/awsx", "internal/clock"),
+				Modules: sdk, NoSQL: true,
 			},
 			{
 				Package: "internal/kinds/*",
-				Own:     with(pure, "internal/kind", "internal/awsx", "internal/clock"), Modules: sdk, NoSQL: true,
+				Own:     with(pure, "internal/access", "internal/kind", "internal/awsx", "internal/clock"), Modules: sdk, NoSQL: true,
 			},
 			{
 				Package: "internal/cloudwatch",
 				Own:     with(pure, "internal/awsx", "internal/clock"), Modules: sdk, NoSQL: true,
+			},
+			{
+				// What is installed where: it reads files, and knows no AWS.
+				Package: "internal/software",
+				Own:     []string{"internal/fleet", "internal/inventory", "internal/product", "internal/evidence"},
+				Modules: []string{"github.com/google/osv-scalibr", "github.com/klauspost/compress/zstd", "github.com/ulikunitz/xz"}, NoSQL: true,
+			},
+
+			{
+				Package: "internal/cloudtrail",
+				Own:     with(pure, "internal/awsx", "internal/clock"), Modules: with(sdk, "github.com/tidwall/gjson"), NoSQL: true,
 			},
 			{
 				Package: "internal/cloudformation",
@@ -120,6 +138,9 @@ func House() Rules {
 				Own:     with(pure, "internal/kind", "internal/awsx", "internal/clock", "internal/program"), Modules: sdk, NoSQL: true,
 			},
 			{Package: "internal/program", Own: []string{"internal/clock"}, NoSQL: true},
+
+			// Telling owners: HTTP, signed as gates sign.
+			{Package: "internal/notify", Own: with(pure[:6], "internal/attention", "internal/clock", "internal/gates"), NoSQL: true},
 
 			// Many processes on one rollout: the engine's loops, called by River.
 			{
@@ -155,7 +176,7 @@ func House() Rules {
 			{
 				Package: "internal/cli/...",
 				Own: with(pure, "internal/app/...", "internal/cli/...", "internal/clock", "internal/demo", "internal/roles",
-					"internal/kind", "internal/report"),
+					"internal/kind", "internal/report", "internal/attention", "internal/software"),
 				Modules: faces, NoSQL: true,
 			},
 			{Package: "cmd/imdsctl", Own: []string{"internal/cli"}, NoSQL: true},
@@ -163,6 +184,10 @@ func House() Rules {
 			// Tests that are no package of the product.
 			{Package: "internal/archtest"},
 			{Package: "test/postgres", Own: []string{"test/python"}, Modules: []string{"github.com/jackc/pgx/v5"}},
+			{
+				Package: "test/browser", Own: []string{"internal/...", "test/python"},
+				Modules: with(sdk, "github.com/chromedp/chromedp", "github.com/chromedp/cdproto"),
+			},
 			{Package: "test/...", Own: []string{"internal/...", "test/..."}, Modules: sdk},
 			{Package: "bench/...", Own: []string{"internal/...", "bench/...", "test/postgres"}, Modules: sdk},
 		},

@@ -10,6 +10,7 @@ import (
 	"github.com/imdsctl/imdsctl/internal/fleet"
 	"github.com/imdsctl/imdsctl/internal/inventory"
 	"github.com/imdsctl/imdsctl/internal/policy"
+	"github.com/imdsctl/imdsctl/internal/product"
 )
 
 // Input is one place with all that is known of it.
@@ -21,14 +22,25 @@ type Input struct {
 	Evidence map[fleet.Ref][]*evidence.Window
 	// EvidenceGap says why CloudWatch's evidence is missing as a whole, or all evidence; nil otherwise.
 	EvidenceGap *inventory.Scope
+	// HistoryGap says why the long look back is missing as a whole or in part; nil where it is not, or none was asked for.
+	HistoryGap *inventory.Scope
 	// SourceGaps say the same of the other sources: only the kinds whose metric is read there rest on them.
 	SourceGaps map[evidence.Source]*inventory.Scope
 	// Span is the window that evidence was asked for.
-	Span   evidence.Span
-	Policy *policy.Config
-	Now    time.Time
+	Span evidence.Span
+	// History holds the windows of the long look back, in daily counts; it tells of schedules and nothing else.
+	History map[fleet.Ref][]*evidence.Window
+	// Findings are what sources other than metrics saw, of any place; Imports tell which time they speak for.
+	Findings []evidence.Finding
+	Imports  []evidence.Import
+	// Products judges the versions of software; nil is the table that comes with the program.
+	Products *product.Table
+	Policy   *policy.Config
+	Now      time.Time
 	// Below is what was judged of the accounts of the organization; only policies need it.
 	Below map[fleet.AccountID]*Below
+	// Roles are those of the account, for the risk of what has them.
+	Roles *RoleBook
 }
 
 // Report holds the verdicts of one place.
@@ -56,9 +68,10 @@ func (r *Report) All() []*Verdict {
 // Place judges every resource of one place: hosts by the evidence of their lineage, launchers by the hosts they started,
 // sources by those who launch from them, the account default by all that would inherit it.
 func Place(in Input) *Report {
-	j := &judge{in: in, index: inventory.NewIndex(in.Snapshot), bases: map[fleet.Ref]*Basis{},
+	j := &judge{in: in, index: inventory.NewIndex(in.Snapshot), bases: map[fleet.Ref]*Basis{}, joints: map[fleet.Ref]*joint{},
 		report: &Report{Place: in.Snapshot.Place, verdicts: map[fleet.Ref]*Verdict{}}}
 	j.report.Index, j.report.judge = j.index, j
+	j.joinFindings()
 	if d := j.defaults(); d != nil {
 		j.report.Defaults = d.State.Options()
 	}
@@ -77,6 +90,7 @@ func Place(in Input) *Report {
 			j.report.order = append(j.report.order, r.Ref)
 		}
 	}
+	j.risks()
 	slices.SortFunc(j.report.order, fleet.Ref.Compare)
 	return j.report
 }
@@ -104,6 +118,9 @@ type judge struct {
 	index  *inventory.Index
 	report *Report
 	bases  map[fleet.Ref]*Basis
+
+	findings findings
+	joints   map[fleet.Ref]*joint
 }
 
 // Facts are what the configuration's rules see of a resource.
@@ -117,6 +134,7 @@ func (j *judge) facts(r *inventory.Resource) policy.ResourceFacts { return Facts
 // host judges what runs. What is settled (done, exempt, owned by a service) comes before what is observed.
 func (j *judge) host(r *inventory.Resource) *Verdict {
 	v := &Verdict{Ref: r.Ref, Basis: j.basis(j.lineage(r))}
+	j.show(v)
 	v.Hops = j.hopsOf(r, r.Options())
 	if j.settled(v, r, r.Options()) {
 		if v.Has(CodeRequired) && !j.index.Owner(r).Managed {
@@ -159,12 +177,21 @@ func (j *judge) settled(v *Verdict, r *inventory.Resource, o fleet.Options) bool
 
 // observed judges by evidence alone. Order matters: a v1 call blocks whatever else is missing; a gap is unknown, never ready.
 func (j *judge) observed(v *Verdict, r *inventory.Resource, own *Basis) {
-	b, e := v.Basis, j.in.Policy.Evidence
+	b, e, f := v.Basis, j.in.Policy.Evidence, j.joint(v.Basis.Lineage)
 	switch {
+	case b.Calls > 0 || b.Rejected > 0 || len(f.calls) > 0:
+		// A refused call is a call: where tokens are not required yet, it would be answered.
+		j.blocked(v, r, own, f)
+	case len(f.refused) > 0:
+		j.refusedBy(v, f)
+		j.override(v, r)
+	case len(f.old)+len(f.raw) > 0 && (e.OldSoftware == policy.OldSoftwareBlock || !j.in.Manners[r.Ref.Kind].Metric):
+		v.Status = Blocked
+		j.oldSoftware(v, f)
+		j.override(v, r)
+		return
 	case !j.in.Manners[r.Ref.Kind].Metric:
 		j.unobservable(v, r)
-	case b.Calls > 0 || b.Rejected > 0: // a refused call is a call: where tokens are not required yet, it would be answered
-		j.blocked(v, r, own)
 	case j.evidenceGap(r) != nil:
 		gap := j.evidenceGap(r)
 		v.set(Unknown, CodeGap, "%s could not be read (%s): %s", j.source(r.Ref.Kind).Title(), gap.Class, gap.Detail)
@@ -174,12 +201,28 @@ func (j *judge) observed(v *Verdict, r *inventory.Resource, own *Basis) {
 	case b.Coverage() < e.MinCoverage:
 		v.set(Unknown, CodeNotCovered, "only %d of %d periods are covered (%.1f %%, %.1f %% needed)", b.Covered, b.Periods,
 			100*b.Coverage(), 100*e.MinCoverage)
-	case e.RequireBoot && b.Boots == 0:
+	case e.RequireBoot && b.Boots == 0 && len(f.passed) == 0:
 		v.set(Unknown, CodeNoBoot, "nothing of this lineage booted inside the evidence: what runs at boot was not seen")
+	case j.in.HistoryGap != nil && j.source(r.Ref.Kind) == evidence.SourceCloudWatch:
+		gap := j.in.HistoryGap
+		v.set(Unknown, CodeGap, "the daily counts before the window could not be read (%s), which would show a schedule: %s", gap.Class, gap.Detail)
+	case v.Schedule != nil && v.Schedule.Held:
+		j.held(v)
+		j.override(v, r)
 	default:
 		v.set(Ready, CodeCovered, "no v1 call in %d of %d periods since %s, %s seen",
 			b.Covered, b.Periods, stamp(b.Start), plural(b.Boots, "boot"))
+		j.certified(v, f)
 	}
+	j.oldSoftware(v, f)
+}
+
+// held says what a workload with a schedule waits for.
+func (j *judge) held(v *Verdict) {
+	s := v.Schedule
+	day := func(t time.Time) string { return t.Format(time.DateOnly) }
+	v.set(Unknown, CodeSchedule, "called %s every %s until %s, due again on %s: a full period is seen on %s", plural(s.Runs, "time"), s.Every,
+		day(s.Last), day(s.Due), day(s.Quiet))
 }
 
 // source is where the metric of a kind's hosts is read.
@@ -214,9 +257,10 @@ func lineageKinds(v *Verdict) []string {
 }
 
 // blocked states who called, and lets a person's override turn the verdict.
-func (j *judge) blocked(v *Verdict, r *inventory.Resource, own *Basis) {
+func (j *judge) blocked(v *Verdict, r *inventory.Resource, own *Basis, f *joint) {
 	b := v.Basis
 	switch {
+	case b.Calls == 0 && b.Rejected == 0: // others saw them
 	case own != nil && own.Calls > 0:
 		v.set(Blocked, CodeV1Calls, "%s v1 calls, the last after %s", count(own.Calls), stamp(own.LastCall))
 	case b.Calls == 0:
@@ -225,6 +269,10 @@ func (j *judge) blocked(v *Verdict, r *inventory.Resource, own *Basis) {
 	default:
 		v.set(Blocked, CodeLineageV1Calls, "%s v1 calls in its lineage %s %s, the last after %s",
 			count(b.Calls), b.Lineage.Kind, b.Lineage.ID, stamp(b.LastCall))
+	}
+	j.seenCalls(v, r, f)
+	if len(f.refused) > 0 {
+		j.refusedBy(v, f)
 	}
 	j.override(v, r)
 }
@@ -241,7 +289,9 @@ func (j *judge) override(v *Verdict, r *inventory.Resource) {
 // want is what a resource should say: tokens required, and the hop limit that the configuration gives it.
 func (j *judge) want(r *inventory.Resource, now fleet.Options) fleet.Options {
 	w := fleet.Options{Tokens: fleet.TokensRequired}
-	if h := j.hopsOf(r, now); h.Rule != "" && h.Needed != now.HopLimit {
+	h := j.hopsOf(r, now)
+	short := h.certified > max(now.HopLimit, 1) // with tokens required it would fail, whoever left the hop limit alone
+	if (h.Rule != "" || short) && h.Needed != now.HopLimit {
 		w.HopLimit = h.Needed
 	}
 	return w

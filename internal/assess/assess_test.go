@@ -28,6 +28,10 @@ type world struct {
 	config    string
 	gap       *inventory.Scope
 	scopes    []inventory.Scope
+	findings  []evidence.Finding
+	imports   []evidence.Import
+	history   map[fleet.Ref][]*evidence.Window
+	now       time.Time // zero: the usual
 }
 
 func newWorld() *world { return &world{evidence: map[fleet.Ref][]*evidence.Window{}} }
@@ -109,8 +113,12 @@ func (w *world) judge(t interface{ Fatalf(string, ...any) }) *assess.Report {
 	if len(diags) > 0 {
 		t.Fatalf("config: %v", diags)
 	}
-	return assess.Place(assess.Input{Manners: manners(), Snapshot: &inventory.Snapshot{Place: place, Resources: w.resources, Scopes: w.scopes},
-		Evidence: w.evidence, EvidenceGap: w.gap, Span: span, Policy: config, Now: now})
+	at := now
+	if !w.now.IsZero() {
+		at = w.now
+	}
+	return assess.Place(assess.Input{Findings: w.findings, Imports: w.imports, History: w.history, Manners: manners(), Snapshot: &inventory.Snapshot{Place: place, Resources: w.resources, Scopes: w.scopes},
+		Evidence: w.evidence, EvidenceGap: w.gap, Span: span, Policy: config, Now: at})
 }
 
 func TestInstance(t *testing.T) {
@@ -446,6 +454,7 @@ func manners() map[string]assess.Manner {
 		inventory.KindBatch:               {Role: assess.RoleLauncher, Metric: true},
 		inventory.KindImageBuilder:        {Role: assess.RoleLauncher, Metric: true},
 		inventory.KindEMR:                 {Role: assess.RoleLauncher},
+		inventory.KindNotebook:            {Role: assess.RoleHost},
 		inventory.KindLaunchTemplate:      {Role: assess.RoleSource, Metric: true},
 		inventory.KindLaunchConfiguration: {Role: assess.RoleSource, Metric: true},
 		inventory.KindImage:               {Role: assess.RoleSource, Metric: true},

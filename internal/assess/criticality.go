@@ -16,6 +16,8 @@ type Footprint struct {
 	// Running counts the hosts that run, Public those of them that the internet can address.
 	Running int `json:"running"`
 	Public  int `json:"public"`
+	// Balancers counts the load balancers that the internet reaches with a running host behind them.
+	Balancers int `json:"load_balancers"`
 	// Callers counts the running hosts whose lineage was seen to call IMDSv1.
 	Callers int `json:"v1_callers"`
 	// Groups counts the Auto Scaling groups that want instances.
@@ -40,10 +42,36 @@ func (f *Footprint) Note(r *Report, gaps int) {
 		case r.judge.in.Manners[res.Ref.Kind].Role == RoleHost && res.Status == inventory.StatusRunning:
 			f.host(r, res)
 		}
+		if res.Ref.Kind == inventory.KindLoadBalancer && r.frontsRunning(res) {
+			f.Balancers++
+		}
 		if name := res.Attrs[inventory.AttrCluster]; name != "" && res.Status != inventory.StatusTerminated {
 			f.cluster(r.Place, name)
 		}
 	}
+}
+
+// frontsRunning tells whether a host that runs is behind a load balancer, by what it links to or by address.
+func (r *Report) frontsRunning(balancer *inventory.Resource) bool {
+	if slices.ContainsFunc(balancer.Links, func(l inventory.Link) bool {
+		host := r.Index.Resource(l.To)
+		return l.Relation == inventory.Fronts && host != nil && host.Status == inventory.StatusRunning
+	}) {
+		return true
+	}
+	addresses := strings.Split(balancer.Attrs[inventory.AttrTargetIPs], ",")
+	for i := range r.judge.in.Snapshot.Resources {
+		host := &r.judge.in.Snapshot.Resources[i]
+		if balancer.Attrs[inventory.AttrTargetIPs] == "" || host.Status != inventory.StatusRunning {
+			continue
+		}
+		for ip := range strings.SplitSeq(host.Attrs[inventory.AttrPrivateIPs], ",") {
+			if ip != "" && slices.Contains(addresses, ip) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 func (f *Footprint) host(r *Report, res *inventory.Resource) {
@@ -148,6 +176,7 @@ func (p *CriticalityProposal) footprint(f *Footprint) {
 		p.add(30, "%s running", plural(f.Running, "host"))
 	}
 	p.stepwise(f.Public, 10, 10, 15, "with a public address")
+	p.stepwise(f.Balancers, 5, 15, 20, "load balancers that face the internet, with hosts behind them")
 	p.stepwise(f.Groups, 10, 5, 10, "Auto Scaling groups that want instances")
 	p.stepwise(f.Clusters, 3, 5, 10, "clusters")
 	if f.Callers == 0 || f.Running == 0 {

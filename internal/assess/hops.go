@@ -18,6 +18,8 @@ type Hops struct {
 	// Why says what Needed rests on, Rule which part of the configuration decided, if one did.
 	Why  string `json:"why"`
 	Rule string `json:"rule,omitempty"`
+
+	certified int // the least with which a certification of it passes; 0 where there is none
 }
 
 // High tells whether more hops are allowed than are needed: whoever gets into a container, or can make a host forward a
@@ -59,6 +61,13 @@ func (j *judge) hopsOf(r *inventory.Resource, now fleet.Options) *Hops {
 		h.Rule = rule.String()
 	default:
 		h.Needed, h.Why, h.Rule = n, "the configuration says so", rule.String()
+	}
+	lineage := r.Ref
+	if j.in.Manners[r.Ref.Kind].Role == RoleHost {
+		lineage = j.lineage(r)
+	}
+	if h.certified = j.joint(lineage).hops; h.certified > h.Needed {
+		h.Needed, h.Why = h.certified, fmt.Sprintf("its certification passes with %d and not with fewer", h.certified)
 	}
 	return h
 }

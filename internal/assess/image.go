@@ -22,6 +22,10 @@ func (j *judge) image(r *inventory.Resource) *Verdict {
 	if j.unread(v, j.inheriting()...) {
 		return v
 	}
+	if f := j.joint(r.Ref); len(f.calls) > 0 {
+		j.seenCalls(v, r, f)
+		return v
+	}
 	users, against := 0, []string(nil)
 	for i := range j.in.Snapshot.Resources {
 		u := &j.in.Snapshot.Resources[i]

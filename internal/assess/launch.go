@@ -21,6 +21,7 @@ func launchOptions(template *inventory.Resource, selector string) (version strin
 // launcher judges what starts hosts: done where all its launches require tokens, else by the evidence of its hosts.
 func (j *judge) launcher(r *inventory.Resource) *Verdict {
 	v := &Verdict{Ref: r.Ref, Basis: j.basis(r.Ref)}
+	j.show(v)
 	effective, unresolved := j.effective(r)
 	v.Effective = effective.Options()
 	if j.settled(v, r, v.Effective) {
@@ -72,6 +73,7 @@ func (j *judge) launchSource(r *inventory.Resource) *Verdict {
 // where at least one consumer is ready to be closed and none is in the way. Which versions can move is the kind's matter.
 func (j *judge) template(r *inventory.Resource) *Verdict {
 	v := &Verdict{Ref: r.Ref, Basis: j.basis(r.Ref)}
+	j.show(v)
 	_, said, _ := launchOptions(r, inventory.SelectDefault)
 	byDefault := j.sourceLaunch(r, inventory.SelectDefault).Launch
 	v.Effective = byDefault.Options()
@@ -79,6 +81,10 @@ func (j *judge) template(r *inventory.Resource) *Verdict {
 	users := j.bareUsers(r)
 	if len(consumers) == 0 && len(users) == 0 {
 		if j.settled(v, r, v.Effective) || j.unread(v, j.launching()...) {
+			return v
+		}
+		if f := j.joint(r.Ref); len(f.calls) > 0 {
+			j.seenCalls(v, r, f)
 			return v
 		}
 		v.set(Unknown, CodeNoConsumers, "nothing launches from it, and no instance was launched from it in the window")

@@ -1,6 +1,8 @@
 package assess
 
 import (
+	"time"
+
 	"github.com/imdsctl/imdsctl/internal/evidence"
 	"github.com/imdsctl/imdsctl/internal/fleet"
 	"github.com/imdsctl/imdsctl/internal/inventory"
@@ -29,15 +31,20 @@ func (j *judge) basis(lineage fleet.Ref) Basis {
 	if b, ok := j.bases[lineage]; ok {
 		return *b
 	}
+	b := j.join(lineage, j.members(lineage))
+	j.bases[lineage] = &b
+	return b
+}
+
+// members are the hosts of a lineage, those that are no more included.
+func (j *judge) members(lineage fleet.Ref) []*inventory.Resource {
 	members := j.index.Hosts(lineage)
 	if len(members) == 0 {
 		if r := j.index.Resource(lineage); r != nil && j.in.Manners[r.Ref.Kind].Role == RoleHost {
 			members = []*inventory.Resource{r}
 		}
 	}
-	b := j.join(lineage, members)
-	j.bases[lineage] = &b
-	return b
+	return members
 }
 
 // own is the evidence of one instance by itself; nil where its lineage is itself.
@@ -83,5 +90,11 @@ func (j *judge) join(lineage fleet.Ref, members []*inventory.Resource) Basis {
 		}
 	}
 	b.Covered = covered.Count()
+	for slot := span.Slots - 1; slot >= 0; slot-- {
+		if covered.Has(slot) {
+			b.seen = span.Start.Add(time.Duration(slot+1) * span.Period)
+			break
+		}
+	}
 	return b
 }

@@ -34,4 +34,6 @@ type Manner struct {
 	Metric bool
 	// Source is where the metric is read; empty for CloudWatch.
 	Source evidence.Source
+	// Risk: it only tells how much is at stake. What could not be read of it leaves the risk unknown, and no verdict.
+	Risk bool
 }

@@ -60,6 +60,14 @@ const (
 	CodeNoMetric         Code = "no-v1-metric"
 	CodeSource           Code = "set-by-its-source"
 	CodeNoTokens         Code = "silent-about-tokens"
+	// CodeV1Credentials: calls to AWS were made with credentials that v1 delivered. CodeTraced: a tracer saw v1 calls.
+	CodeV1Credentials Code = "v1-credentials"
+	CodeTraced        Code = "v1-calls-traced"
+	CodeOldSoftware   Code = "old-software"
+	CodeRawCall       Code = "calls-without-token"
+	CodeCertified     Code = "certified"
+	CodeNotCertified  Code = "certification-failed"
+	CodeSchedule      Code = "schedule-not-seen-through"
 )
 
 // Reason is one sentence behind a verdict.
@@ -88,6 +96,8 @@ type Basis struct {
 	Boots int `json:"boots"`
 	// Members counts the instances that reported, terminated ones included.
 	Members int `json:"members"`
+
+	seen time.Time // the end of the last period that was covered
 }
 
 // Coverage is the covered share of the window, 0 to 1.
@@ -110,6 +120,16 @@ type Verdict struct {
 	Effective fleet.Options `json:"effective,omitzero"`
 	// Hops is the hop limit of a host against what runs on it; nil for what is no host.
 	Hops *Hops `json:"hop_limit,omitempty"`
+	// Risk is how much is at stake on a host, or on what a launcher launches; nil for all else.
+	Risk *Risk `json:"risk,omitempty"`
+	// Sources are those that say something of the lineage, each with the time that it speaks for.
+	Sources []SourceBasis `json:"sources,omitempty"`
+	// Findings are what sources other than metrics saw of the lineage, newest first and at most some of each product and sort, with
+	// what blocks before the rest; FindingsLeft is how many there are besides.
+	Findings     []evidence.Finding `json:"findings,omitempty"`
+	FindingsLeft int                `json:"findings_left,omitempty"`
+	// Schedule is the rhythm in which the lineage was called as v1; nil where none was seen.
+	Schedule *Schedule `json:"schedule,omitempty"`
 	// Override names who accepted v1 calls, and why, where a person did.
 	Override string `json:"override,omitempty"`
 }

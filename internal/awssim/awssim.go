@@ -7,9 +7,11 @@ package awssim
 
 import (
 	"github.com/imdsctl/imdsctl/internal/awssim/appstream"
+	"github.com/imdsctl/imdsctl/internal/awssim/athena"
 	"github.com/imdsctl/imdsctl/internal/awssim/autoscaling"
 	"github.com/imdsctl/imdsctl/internal/awssim/batch"
 	"github.com/imdsctl/imdsctl/internal/awssim/cloudformation"
+	"github.com/imdsctl/imdsctl/internal/awssim/cloudtrail"
 	"github.com/imdsctl/imdsctl/internal/awssim/cloudwatch"
 	"github.com/imdsctl/imdsctl/internal/awssim/core"
 	"github.com/imdsctl/imdsctl/internal/awssim/ec2"
@@ -23,6 +25,7 @@ import (
 	"github.com/imdsctl/imdsctl/internal/awssim/lightsail"
 	"github.com/imdsctl/imdsctl/internal/awssim/organizations"
 	"github.com/imdsctl/imdsctl/internal/awssim/programs"
+	"github.com/imdsctl/imdsctl/internal/awssim/s3"
 	"github.com/imdsctl/imdsctl/internal/awssim/sagemaker"
 	"github.com/imdsctl/imdsctl/internal/awssim/ssm"
 	"github.com/imdsctl/imdsctl/internal/awssim/sts"
@@ -53,8 +56,10 @@ func Services() []*core.Service {
 		elasticbeanstalk.Service(),
 		emr.Service(),
 		cloudwatch.Service(programs.Hosts{}, cloudwatch.DefaultDelay),
+		athena.Service(),
 		batch.Service(),
 		cloudformation.Service(),
+		cloudtrail.Service(programs.Hosts{}),
 		ecs.Service(),
 		eks.Service(),
 		elbv2.Service(),
@@ -62,6 +67,7 @@ func Services() []*core.Service {
 		imagebuilder.Service(),
 		organizations.Service(),
 		workspacesinstances.Service(),
+		s3.Service(),
 		sagemaker.Service(),
 		ssm.Service(programs.Hosts{}),
 		programs.Service(),

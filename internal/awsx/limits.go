@@ -48,12 +48,16 @@ func defaultLimits() map[string]Limit {
 		"organizations:ListAccounts": {8, 8},
 		"organizations:*":            {5, 3},
 		"cloudtrail:LookupEvents":    {2, 2},
+		"s3:*":                       {500, 500}, // of 5,500 reads a second of a prefix
+		"athena:Start*":              {80, 20},
+		"athena:Get*":                {200, 100},
 		"autoscaling:Describe*":      {20, 10},
 		"autoscaling:*":              {10, 3},
 		"ecs:*":                      {20, 10}, // published by groups of actions, and raised on request
 		"elasticloadbalancing:*":     {20, 10},
 		"elasticbeanstalk:*":         {10, 3},
 		"elasticmapreduce:*":         {10, 2},
+		"iam:*":                      {5, 2}, // not published; one service for all regions
 		"lightsail:Get*":             {10, 5},
 		"lightsail:*":                {5, 1},
 		"sagemaker:*":                {10, 2},

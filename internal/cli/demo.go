@@ -451,7 +451,7 @@ func (p *play) farewell() {
 		fmt.Fprintf(p.env.Out, "\nLook around in %s:\n", p.o.keep)
 		for _, c := range []string{
 			"imdsctl --db imdsctl.db status", "imdsctl show plan.json", "imdsctl rollout list",
-			"imdsctl resources --verdict blocked",
+			"imdsctl attention", "imdsctl resources --verdict blocked",
 		} {
 			fmt.Fprintf(p.env.Out, "  %s\n", c)
 		}

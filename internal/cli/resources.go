@@ -17,7 +17,7 @@ import (
 )
 
 type resourceOptions struct {
-	verdicts, accounts, regions, kinds, tags []string
+	verdicts, risks, accounts, regions, kinds, tags []string
 	name                                     string
 	terminated                               bool
 }
@@ -31,6 +31,7 @@ func (s *session) resourcesCommand() *cobra.Command {
 made.`,
 		Example: `  imdsctl resources --verdict blocked
   imdsctl resources --kind launch-template --region eu-west-1 --format csv
+  imdsctl resources --risk critical,high --verdict ready,blocked
   imdsctl resources --tag app=payments --tag env='prod*'`,
 		Annotations: formats("table json csv"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -46,6 +47,7 @@ made.`,
 	}
 	f := cmd.Flags()
 	f.StringSliceVar(&o.verdicts, "verdict", nil, "ready, blocked, unknown, done or exempt")
+	f.StringSliceVar(&o.risks, "risk", nil, "critical, high, medium, low or unknown")
 	f.StringSliceVar(&o.accounts, "account", nil, "account `ids`")
 	f.StringSliceVar(&o.regions, "region", nil, "region `names`")
 	f.StringSliceVar(&o.kinds, "kind", nil, "kinds: "+strings.Join(app.KindNames(), ", "))
@@ -74,6 +76,12 @@ func (o resourceOptions) filter() (app.ResourceFilter, error) {
 			return f, misuse("--verdict", "Give ready, blocked, unknown, done or exempt.", "%q is no verdict", v)
 		}
 		f.Statuses = append(f.Statuses, assess.Status(v))
+	}
+	for _, r := range o.risks {
+		if !slices.Contains(assess.RiskLevels(), assess.RiskLevel(r)) {
+			return f, misuse("--risk", "Give critical, high, medium, low or unknown.", "%q is no level of risk", r)
+		}
+		f.Risks = append(f.Risks, assess.RiskLevel(r))
 	}
 	for _, t := range o.tags {
 		key, pattern, has := strings.Cut(t, "=")
@@ -109,7 +117,7 @@ func (s *session) resources(rows iter.Seq2[app.ResourceRow, error]) error {
 	case "csv":
 		return writeCSV(s.env.Out, []string{
 			"verdict", "kind", "account", "account_name", "region", "id", "name", "status", "tokens", "hop_limit", "endpoint",
-			"owner", "v1_calls", "last_v1_call", "why",
+			"owner", "v1_calls", "last_v1_call", "why", "risk", "risk_score", "risk_parts",
 		}, resourceRecords(rows))
 	}
 	return s.resourcesTable(rows)
@@ -147,13 +155,16 @@ func resourceRecords(rows iter.Seq2[app.ResourceRow, error]) iter.Seq2[[]string,
 			r, o := row.Resource, shownOptions(row)
 			record := []string{
 				"", r.Ref.Kind, string(r.Ref.Account), row.Account.Name, string(r.Ref.Region), r.Ref.ID, r.Name, string(r.Status),
-				o.Tokens, hopLimit(o.HopLimit, ""), o.Endpoint, row.Owner.String(), "", "", "",
+				o.Tokens, hopLimit(o.HopLimit, ""), o.Endpoint, row.Owner.String(), "", "", "", "", "", "",
 			}
 			if v := row.Verdict; v != nil {
 				record[0], record[12], record[14] = string(v.Status), fmt.Sprint(v.Basis.Calls), v.Why()
 				if !v.Basis.LastCall.IsZero() {
 					record[13] = v.Basis.LastCall.UTC().Format("2006-01-02T15:04:05Z")
 				}
+			}
+			if v := row.Verdict; v != nil && v.Risk != nil {
+				record[15], record[16], record[17] = string(v.Risk.Level), fmt.Sprint(v.Risk.Score), riskLine(v.Risk)
 			}
 			if !yield(record, nil) {
 				return
@@ -182,7 +193,7 @@ func hopLimit(n int, unset string) string {
 func (s *session) resourcesTable(rows iter.Seq2[app.ResourceRow, error]) error {
 	const page = 5000
 	columns := []column{
-		{title: "VERDICT"}, {title: "ACCOUNT"}, {title: "REGION"}, {title: "ID", flexible: true, floor: 19},
+		{title: "VERDICT"}, {title: "RISK"}, {title: "ACCOUNT"}, {title: "REGION"}, {title: "ID", flexible: true, floor: 19},
 		{title: "NAME", flexible: true, floor: 12}, {title: "TOKENS"}, {title: "HOPS", right: true},
 		{title: "WHY", flexible: true, floor: 16},
 	}
@@ -227,6 +238,6 @@ func (s *session) resourceLine(row app.ResourceRow) []string {
 	if name == "" || name == r.Ref.ID {
 		name = s.out.paint(dim, r.Ref.Kind)
 	}
-	return []string{verdict, string(r.Ref.Account), string(r.Ref.Region), r.Ref.ID, name, tokens,
+	return []string{verdict, s.riskWord(row.Verdict), string(r.Ref.Account), string(r.Ref.Region), r.Ref.ID, name, tokens,
 		hopLimit(o.HopLimit, "·"), oneLine(why)}
 }

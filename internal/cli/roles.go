@@ -15,6 +15,7 @@ type rolesOptions struct {
 	read, write, organization, management             bool
 	principal, externalID, partition, account         string
 	readName, writeName, organizationName, outputFile string
+	cloudtrail                                        []string
 }
 
 func (s *session) rolesCommand() *cobra.Command {
@@ -40,6 +41,8 @@ of sessions come from imdsctl.yaml where flags do not say them. Nothing is creat
 	f.BoolVar(&o.organization, "organization", false, "the role that lists accounts, for the management account")
 	f.BoolVar(&o.management, "management", false,
 		"the roles of the account that manages the organization: they also reach the organization's policies")
+	f.StringSliceVar(&o.cloudtrail, "cloudtrail", nil,
+		"let the role that reads read CloudTrail as well: `lookup`, for LookupEvents, or s3://bucket/prefix of log files")
 	f.StringVar(&o.principal, "principal", "", "who may assume them: an account `id`, or the ARN of a role")
 	f.StringVar(&o.externalID, "external-id", "", "the external id asked for; organization.role.external_id if not given")
 	f.StringVar(&o.partition, "partition", "aws", "aws, aws-cn or aws-us-gov, for JSON (the others find it out)")
@@ -63,11 +66,15 @@ func (s *session) roles(o rolesOptions) error {
 	if o.account != "" && !fleet.AccountID(o.account).Valid() {
 		return misuse("--account", "Give twelve digits.", "%q is no account id", o.account)
 	}
+	trail, err := app.TrailActions(o.cloudtrail)
+	if err != nil {
+		return misuse("--cloudtrail", "", "%v", err)
+	}
 	role := config.Organization.Role
 	options := roles.Options{
 		Principal: o.principal, ExternalID: first(o.externalID,
 			role.ExternalID), Partition: partition, MaxSession: role.Duration,
-		FollowUps: app.FollowUpActions(config), Owners: app.OwnerActions(config), Management: o.management,
+		FollowUps: app.FollowUpActions(config), Owners: app.OwnerActions(config), Trail: trail, Management: o.management,
 		Names: map[roles.Access]string{
 			roles.Read:         first(o.readName, roles.NameOf(role.Read)),
 			roles.Write:        first(o.writeName, roles.NameOf(role.Write)),

@@ -81,8 +81,8 @@ Exit codes: 0 done, 1 failed, 2 used wrongly, 3 finished but something needs att
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return misuse("", "See `"+cmd.CommandPath()+" --help`.", "%v", err)
 	})
-	root.AddCommand(s.scanCommand(), s.statusCommand(), s.resourcesCommand(), s.launchesCommand(), s.criticalityCommand(), s.whyCommand(),
-		s.planCommand(),
+	root.AddCommand(s.scanCommand(), s.statusCommand(), s.resourcesCommand(), s.launchesCommand(), s.criticalityCommand(), s.whyCommand(), s.attentionCommand(),
+		s.evidenceCommand(), s.softwareCommand(), s.planCommand(),
 		s.showCommand(), s.rehearseCommand(),
 		s.applyCommand(), s.rolloutCommand(), s.workerCommand(), s.rolesCommand(), s.doctorCommand(), s.simCommand(), s.demoCommand(),
 		s.versionCommand())

@@ -34,7 +34,8 @@ and from CloudWatch who called IMDSv1, into the database. Nothing is changed in 
 gap: it is listed, and the exit code is 3. Ctrl-C leaves a usable database, and scanning again goes on from
 there.
 
-CloudWatch charges about $0.01 for a thousand metrics; --max-dollars sets a limit, --no-evidence leaves it out.`,
+CloudWatch charges about $0.01 for a thousand metrics, of which an instance has three: two of the window and one
+of daily counts before it, ` + "`evidence.history`" + `. --max-dollars sets a limit, --no-evidence leaves it out.`,
 		Example: `  imdsctl scan
   imdsctl scan --account 111122223333 --region eu-west-1
   imdsctl scan --fail-on blocked --fail-on unknown=10 --format json   # for CI`,
@@ -140,9 +141,13 @@ type scanJSON struct {
 	Throttles   int64                 `json:"throttles"`
 	Dollars     float64               `json:"cloudwatch_dollars_asked"`
 	DollarsPlan float64               `json:"cloudwatch_dollars_estimated"`
-	OwnMetrics  map[string]int64      `json:"own_metrics,omitempty"`
-	Gaps        []inventory.Scope     `json:"gaps"`
-	Skipped     []app.SkippedAccount  `json:"skipped,omitempty"`
+	// Metrics were asked of CloudWatch, LookBack of them for the daily counts before the window; the estimate of both was made before.
+	Metrics     int64                `json:"cloudwatch_metrics_asked"`
+	MetricsPlan int64                `json:"cloudwatch_metrics_estimated"`
+	LookBack    int64                `json:"look_back_metrics_asked,omitempty"`
+	OwnMetrics  map[string]int64     `json:"own_metrics,omitempty"`
+	Gaps        []inventory.Scope    `json:"gaps"`
+	Skipped     []app.SkippedAccount `json:"skipped,omitempty"`
 }
 
 func scanDocument(sum *app.ScanSummary, err error) scanJSON {
@@ -151,6 +156,7 @@ func scanDocument(sum *app.ScanSummary, err error) scanJSON {
 		Accounts: sum.Accounts, Places: sum.Places, Disabled: sum.Disabled, NotOffered: sum.NotOffered,
 		Excluded: sum.Excluded, Resources: sum.Resources,
 		Terminated: sum.Terminated, Verdicts: sum.Verdicts, Calls: sum.Calls, Throttles: sum.Throttles,
+		Metrics: sum.Asked.Metrics, MetricsPlan: sum.Cost.Metrics, LookBack: sum.Asked.LookBack,
 		Dollars: sum.Asked.Dollars, DollarsPlan: sum.Cost.Dollars, Gaps: append([]inventory.Scope{},
 			sum.Gaps...), Skipped: sum.Skipped,
 	}
@@ -182,7 +188,8 @@ func (s *session) showScan(sum *app.ScanSummary, err error) {
 	}
 	line += fmt.Sprintf(": %s, %s throttled", plural(sum.Calls, "AWS call"), count(sum.Throttles))
 	if sum.Asked.Dollars > 0 {
-		line += fmt.Sprintf(", about $%.2f of CloudWatch", sum.Asked.Dollars)
+		line += fmt.Sprintf(", about $%.2f of CloudWatch (%s, estimated $%.2f)", sum.Asked.Dollars, plural(sum.Asked.Metrics, "metric"),
+			sum.Cost.Dollars)
 	}
 	fmt.Fprintln(s.env.Out, s.out.wrap(line+".", ""))
 	var kinds []string

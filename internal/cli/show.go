@@ -127,11 +127,11 @@ func (s *session) showStacks(p *plan.Plan) {
 		for _, step := range st.Steps {
 			changes, bake = changes+step.Changes, bake+step.Bake
 		}
-		rows = append(rows, []string{turnOf(st), st.ID, st.Name, string(st.Place.Account), string(st.Place.Region), stepWords(st),
+		rows = append(rows, []string{turnOf(st), st.ID, st.Name, s.stackRisk(st), string(st.Place.Account), string(st.Place.Region), stepWords(st),
 			brief(bake), count(changes), s.startWords(p, st, now)})
 	}
 	columns := []column{
-		{title: "WAVE"}, {title: "STACK"}, {title: "NAME", flexible: true, floor: 14}, {title: "ACCOUNT"}, {title: "REGION"},
+		{title: "WAVE"}, {title: "STACK"}, {title: "NAME", flexible: true, floor: 14}, {title: "RISK"}, {title: "ACCOUNT"}, {title: "REGION"},
 		{title: "STEPS", flexible: true, floor: 12}, {title: "BAKE", right: true}, {title: "CHANGES", right: true},
 		{title: "MAY START", flexible: true, floor: 10},
 	}
@@ -170,6 +170,7 @@ func (s *session) showStack(p *plan.Plan, st *plan.Stack) {
 	}
 	fmt.Fprintf(s.env.Out, "%s %s  wave %d (%s)%s, account %s, %s, %s criticality\n", s.out.paint(bold, st.ID),
 		s.out.paint(bold, st.Name), st.Wave+1, p.Header.Waves[st.Wave].Name, ring, st.Place.Account, st.Place.Region, st.Criticality)
+	s.showStackRisk(st)
 	s.showStackHead(p, st)
 	for i, step := range st.Steps {
 		share := ""
@@ -216,6 +217,9 @@ func (s *session) showChange(c *plan.Change) {
 		fmt.Fprintf(s.env.Out, "      %s%s v1 calls, %d of %d periods, %s, %s\n", s.out.paint(dim, "saw  "), count(e.Calls),
 			e.Covered,
 			e.Periods, plural(e.Boots, "boot"), plural(e.Members, "member"))
+	}
+	if e.Sources != "" {
+		fmt.Fprintln(s.env.Out, s.out.labelled("      "+s.out.paint(dim, "from "), e.Sources))
 	}
 	if c.Owner.IsCode() {
 		fmt.Fprintln(s.env.Out, s.out.labelled("      "+s.out.paint(yellow, "code "), codeWords(c.Owner)))

@@ -58,8 +58,10 @@ type statusJSON struct {
 	NotOffered map[string]int    `json:"not_offered,omitempty"`
 	Excluded   map[string]int    `json:"excluded,omitempty"`
 	Rollouts   []app.RolloutInfo `json:"rollouts"`
-	Trend      []app.TrendDay    `json:"trend"`
-	Bytes      int64             `json:"database_bytes"`
+	// Evidence are the sources that were read or taken in.
+	Evidence []app.SourceStatus `json:"evidence,omitempty"`
+	Trend    []app.TrendDay     `json:"trend"`
+	Bytes    int64              `json:"database_bytes"`
 }
 
 type accountJSON struct {
@@ -78,7 +80,7 @@ func statusDocument(st *app.Status) statusJSON {
 		Gaps:     append([]inventory.Scope{}, st.Gaps...), Disabled: st.Disabled, NotOffered: st.NotOffered,
 		Excluded: st.Excluded, Rollouts: append([]app.RolloutInfo{},
 			st.Rollouts...),
-		Trend: append([]app.TrendDay{}, st.Trend...), Bytes: st.Bytes,
+		Evidence: st.Evidence, Trend: append([]app.TrendDay{}, st.Trend...), Bytes: st.Bytes,
 	}
 	for _, a := range st.Accounts {
 		d.Accounts = append(d.Accounts, accountJSON{a.Account, string(a.Criticality), a.Wave, a.Instances, a.Resources,
@@ -125,12 +127,40 @@ func (s *session) showStatus(st *app.Status) {
 	}
 	fmt.Fprint(s.env.Out, s.out.table(postureColumns(), rows))
 	s.showTrend(st.Trend)
+	s.showSources(st.Evidence)
 	s.showAbsent(st)
 	s.showGaps(st.Gaps)
 	if len(st.Rollouts) > 0 {
 		fmt.Fprintln(s.env.Out)
 		s.showRollouts(st.Rollouts)
 	}
+}
+
+// showSources tells what of evidence is at hand besides the metric, which every scan reads.
+func (s *session) showSources(sources []app.SourceStatus) {
+	if !slices.ContainsFunc(sources, func(x app.SourceStatus) bool { return x.Imports > 0 }) {
+		return
+	}
+	day := func(t time.Time) string {
+		if t.IsZero() {
+			return ""
+		}
+		return t.UTC().Format(time.DateOnly)
+	}
+	var rows [][]string
+	for _, x := range sources {
+		what := "read by the scan"
+		if x.Imports > 0 {
+			what = plural(x.Findings, "finding") + " of " + plural(x.Imports, "import")
+		}
+		if x.Lost > 0 {
+			what += ", " + count(x.Lost) + " incomplete"
+		}
+		rows = append(rows, []string{x.Source.Title(), day(x.From), day(x.To), what, brief(time.Duration(x.AgeSeconds) * time.Second)})
+	}
+	fmt.Fprintln(s.env.Out, "\nEvidence:")
+	fmt.Fprint(s.env.Out, s.out.table([]column{{title: "SOURCE"}, {title: "FROM"}, {title: "TO"}, {title: "HOLDS", flexible: true, floor: 16},
+		{title: "AGE", right: true}}, rows))
 }
 
 // showAbsent tells what was not read on purpose: a line for the services that AWS does not offer everywhere, and one for the

@@ -24,7 +24,7 @@ func (s *session) whyCommand() *cobra.Command {
 		Args: cobra.ExactArgs(1),
 		Long: `Reads one instance, its group, its template and their IMDSv1 calls from AWS now, and explains the
 verdict: what was seen, what was not, and what to do next. It needs no scan and no database, and changes
-nothing.`,
+nothing. Where there is a database, the evidence that was imported into it is judged by as well.`,
 		Example:     "  imdsctl why i-0123456789abcdef0 --region eu-west-1",
 		Annotations: formats("table json"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -48,7 +48,9 @@ func (s *session) why(ctx context.Context, o app.WhyOptions) error {
 	if o.Account != "" && !o.Account.Valid() {
 		return misuse("--account", "Give twelve digits.", "%q is no account id", o.Account)
 	}
-	s.db = "" // from live calls alone
+	if !app.DatabaseExists(s.db) {
+		s.db = "" // none is needed, and none is made
+	}
 	return s.with(ctx, func(ctx context.Context, a *app.App) error {
 		w, err := a.Why(ctx, o)
 		if err != nil {
@@ -79,6 +81,9 @@ type whyJSON struct {
 	Effective       fleet.Options       `json:"next_launch,omitzero"`
 	Launch          assess.Launch       `json:"next_launch_by,omitzero"`
 	Windows         []windowJSON        `json:"windows"`
+	History         []windowJSON        `json:"history,omitempty"`
+	Imports         []evidence.Import   `json:"imports,omitempty"`
+	Notes           []string            `json:"notes,omitempty"`
 	Gaps            []inventory.Scope   `json:"gaps"`
 	Next            []string            `json:"next"`
 }
@@ -101,12 +106,19 @@ func whyDocument(w *app.WhyReport) whyJSON {
 		Windows: []windowJSON{},
 		Gaps:    append([]inventory.Scope{}, w.Gaps...), Next: append([]string{}, w.Next...),
 	}
-	for _, x := range w.Windows {
-		d.Windows = append(d.Windows, windowJSON{
+	d.Windows = append(d.Windows, windowDocuments(w.Windows)...)
+	d.History, d.Imports, d.Notes = windowDocuments(w.History), w.Imports, w.Notes
+	return d
+}
+
+func windowDocuments(windows []*evidence.Window) []windowJSON {
+	var out []windowJSON
+	for _, x := range windows {
+		out = append(out, windowJSON{
 			x.Subject, x.Metric, x.Span.Start, x.Span.End(), x.Span.Slots, x.Covered.Count(), x.Total, x.LastNonZero(),
 		})
 	}
-	return d
+	return out
 }
 
 func (s *session) showWhy(w *app.WhyReport) {
@@ -127,7 +139,9 @@ func (s *session) showWhy(w *app.WhyReport) {
 		fmt.Fprintln(s.env.Out)
 	}
 	s.whyFacts(w)
+	s.whyRisk(w)
 	s.whyCalls(w)
+	s.whyEvidence(w)
 	s.showGaps(w.Gaps)
 	if len(w.Next) > 0 {
 		fmt.Fprintln(s.env.Out, "\nNext:")
@@ -202,6 +216,60 @@ func (s *session) whyCalls(w *app.WhyReport) {
 			x.Span.Start.Format("Jan 2"), x.Span.End().Format("Jan 2 15:04"), s.out.paint(bold, count(x.Total)),
 			x.Covered.Count(), x.Span.Slots, s.out.paint(yellow, spark(x, min(84, x.Span.Slots))))
 	}
+}
+
+// whyEvidence lists the sources with the time that they speak for, and what they found.
+func (s *session) whyEvidence(w *app.WhyReport) {
+	v := w.Verdict
+	if v == nil {
+		return
+	}
+	if len(v.Sources) > 0 {
+		fmt.Fprintln(s.env.Out, "\nEvidence of its lineage:")
+		fmt.Fprint(s.env.Out, s.out.table(sourceColumns(), sourceRows(v.Sources)))
+	}
+	if len(v.Findings) > 0 {
+		var rows [][]string
+		for _, f := range v.Findings {
+			calls := ""
+			if f.Count > 0 {
+				calls = count(f.Count)
+			}
+			rows = append(rows, []string{f.Last.UTC().Format(time.DateOnly), string(f.What), strings.TrimSpace(f.Product + " " + f.Version), calls,
+				f.Subject.String(), oneLine(f.Detail), f.Origin})
+		}
+		fmt.Fprintln(s.env.Out)
+		fmt.Fprint(s.env.Out, s.out.table([]column{{title: "LAST"}, {title: "FOUND"}, {title: "PRODUCT"}, {title: "CALLS", right: true}, {title: "ABOUT"},
+			{title: "DETAIL", flexible: true, floor: 12}, {title: "FROM", flexible: true, floor: 10}}, rows))
+		if v.FindingsLeft > 0 {
+			fmt.Fprintf(s.env.Out, "  and %s more\n", count(v.FindingsLeft))
+		}
+	}
+	if n := len(w.Imports); n > 0 {
+		fmt.Fprintln(s.env.Out, s.out.wrap(fmt.Sprintf("\n  With %s from the database, the last of %s.", plural(n, "import"),
+			w.Imports[n-1].At.UTC().Format("2006-01-02 15:04 UTC")), "  "))
+	}
+	for _, note := range w.Notes {
+		fmt.Fprintln(s.env.Out, s.out.wrap("  "+note, "  "))
+	}
+}
+
+func sourceColumns() []column {
+	return []column{{title: "SOURCE"}, {title: "FROM"}, {title: "TO"}, {title: "COVERED", right: true}, {title: "SAW", flexible: true, floor: 20},
+		{title: "AGE", right: true}}
+}
+
+func sourceRows(sources []assess.SourceBasis) [][]string {
+	var rows [][]string
+	for _, x := range sources {
+		covered := ""
+		if x.Coverage != nil {
+			covered = fmt.Sprintf("%.1f %%", 100**x.Coverage)
+		}
+		rows = append(rows, []string{x.Source.Title(), x.From.UTC().Format(time.DateOnly), x.To.UTC().Format(time.DateOnly), covered, x.Saw(),
+			brief(time.Duration(x.AgeSeconds) * time.Second)})
+	}
+	return rows
 }
 
 func spark(w *evidence.Window, columns int) string {

@@ -47,6 +47,8 @@ type Settings struct {
 	Window time.Duration
 	// Period is how finely: five minutes or an hour; an hour if zero.
 	Period time.Duration
+	// History is how far back daily counts are read besides; 0 is not at all.
+	History time.Duration
 	// Protocol on the wire.
 	Protocol Protocol
 }
@@ -74,7 +76,23 @@ func (s Settings) Validate() error {
 	default:
 		return fmt.Errorf("CloudWatch period %s: want 5m or 1h", s.Period)
 	}
+	if s.History != 0 {
+		if err := validWindow(s.History, lookBackPeriod); err != nil {
+			return fmt.Errorf("history: %w", err)
+		}
+	}
 	return validWindow(s.Window, s.Period)
+}
+
+// lookBackPeriod is how finely the long look back is read.
+const lookBackPeriod = 24 * time.Hour
+
+// LookBack is the long window of daily counts that ends now; false where none is read.
+func (s Settings) LookBack(now time.Time) (evidence.Span, bool) {
+	if s.History == 0 {
+		return evidence.Span{}, false
+	}
+	return evidence.NewSpan(now, s.History, lookBackPeriod), true
 }
 
 // Span is the window that ends now.

@@ -434,3 +434,41 @@ func TestLongHistoryIsPacedByDatapoints(t *testing.T) {
 		t.Error("four calls at once exceed CloudWatch's datapoints a second")
 	}
 }
+
+// TestLookBack: daily counts of 200 days fill calls of 500 instances, one metric each, within one page; and cost half of a window.
+func TestLookBack(t *testing.T) {
+	f := newFake(t)
+	settings := cloudwatch.Settings{History: 200 * 24 * time.Hour}
+	if err := settings.Validate(); err != nil {
+		t.Fatal(err)
+	}
+	span, ok := settings.LookBack(now)
+	if !ok || span.Slots != 200 || span.Period != 24*time.Hour || !span.Contains(now) {
+		t.Fatalf("span %+v", span)
+	}
+	f.put("i-0001", "MetadataNoToken", point{span.Start, 5}, point{span.Start.Add(48 * time.Hour), 0})
+	f.put("i-0001", "MetadataNoTokenRejected", point{span.Start, 9})
+	var got []cloudwatch.Observation
+	err := f.client(cloudwatch.ProtocolDefault).LookBack(t.Context(), refs(501), span, func(o cloudwatch.Observation) error {
+		got = append(got, o)
+		return nil
+	})
+	if err != nil || len(got) != 501 {
+		t.Fatalf("%d observations: %v", len(got), err)
+	}
+	if w := got[1].NoToken; got[1].Rejected != nil || w.Total != 5 || w.Covered.Count() != 2 || w.Points[0].Slot != 0 {
+		t.Errorf("%+v %+v", w, got[1].Rejected)
+	}
+	if len(f.requests) != 2 || len(f.requests[0].queries) != 500 || f.requests[0].queries[0].period != 86_400 {
+		t.Errorf("%d calls, %d queries in the first", len(f.requests), len(f.requests[0].queries))
+	}
+	if c := cloudwatch.EstimateLookBack(span, 501); c.Metrics != 501 || c.Calls != 2 || !strings.HasPrefix(c.String(), "501 instances × 1 metric =") {
+		t.Errorf("estimated %+v: %s", c, c)
+	}
+	if _, ok := (cloudwatch.Settings{}).LookBack(now); ok {
+		t.Error("looks back by default")
+	}
+	if (cloudwatch.Settings{History: 456 * 24 * time.Hour}).Validate() == nil || (cloudwatch.Settings{History: 36 * time.Hour}).Validate() == nil {
+		t.Error("a look back that CloudWatch cannot answer")
+	}
+}

@@ -21,22 +21,35 @@ type Cost struct {
 }
 
 // Estimate tells what History will take, from the number of instances in each place. Batches do not cross places.
-func Estimate(span evidence.Span, instances ...int) Cost {
+func Estimate(span evidence.Span, instances ...int) Cost { return estimate(span, 2, instances) }
+
+// EstimateLookBack tells what LookBack will take. The price does not grow with the span, only the number of calls.
+func EstimateLookBack(span evidence.Span, instances ...int) Cost { return estimate(span, 1, instances) }
+
+func estimate(span evidence.Span, metrics int, instances []int) Cost {
 	c := Cost{Span: span}
-	batch := batchSize(span, 2, 1)
+	batch := batchSize(span, metrics, 1)
 	for _, n := range instances {
 		c.Instances += int64(n)
 		c.Calls += int64((n + batch - 1) / batch)
 	}
-	c.Metrics = 2 * c.Instances
+	c.Metrics = int64(metrics) * c.Instances
 	c.Dollars = float64(c.Metrics*MicrodollarsPerMetric) / 1e6
 	return c
 }
 
 // String shows the arithmetic: "3,000 instances × 2 metrics = 6,000 metrics at $0.01 per 1,000 = $0.06, in 12 calls".
 func (c Cost) String() string {
-	return fmt.Sprintf("%s instances × 2 metrics = %s metrics at $0.01 per 1,000 = $%.2f, in %s calls",
-		thousands(c.Instances), thousands(c.Metrics), c.Dollars, thousands(c.Calls))
+	each := int64(0)
+	if c.Instances > 0 {
+		each = c.Metrics / c.Instances
+	}
+	unit := "metrics"
+	if each == 1 {
+		unit = "metric"
+	}
+	return fmt.Sprintf("%s instances × %d %s = %s metrics at $0.01 per 1,000 = $%.2f, in %s calls",
+		thousands(c.Instances), each, unit, thousands(c.Metrics), c.Dollars, thousands(c.Calls))
 }
 
 func thousands(n int64) string {

@@ -69,7 +69,7 @@ func (c *Client) Gate(ctx context.Context, subjects []fleet.Ref, watch Watch) ([
 		}
 		for i, subject := range batch {
 			mine := all[i*len(metrics) : (i+1)*len(metrics)]
-			r := Reading{Observation: observe(subject, watch.Span, mine[0], mine[1])}
+			r := Reading{Observation: observe(subject, watch.Span, mine[:2])}
 			if watch.Heartbeat {
 				r.Heartbeat = mine[2].latest()
 				r.Gap = errors.Join(r.Gap, mine[2].gap())

@@ -34,18 +34,33 @@ type Observation struct {
 func (c *Client) History(
 	ctx context.Context, subjects []fleet.Ref, span evidence.Span, yield func(Observation) error,
 ) error {
+	return c.read(ctx, subjects, []metric{noToken, rejected}, span, yield)
+}
+
+// LookBack reads the successful calls alone through a long span, in the manner of History.
+func (c *Client) LookBack(
+	ctx context.Context, subjects []fleet.Ref, span evidence.Span, yield func(Observation) error,
+) error {
+	return c.read(ctx, subjects, []metric{noToken}, span, yield)
+}
+
+// read reads metrics, successful calls first.
+func (c *Client) read(
+	ctx context.Context, subjects []fleet.Ref, metrics []metric, span evidence.Span, yield func(Observation) error,
+) error {
 	if err := c.check(subjects); err != nil {
 		return err
 	}
-	for batch := range slices.Chunk(subjects, batchSize(span, 2, 1)) {
-		all, err := c.query(ctx, batch, []metric{noToken, rejected}, span)
+	n := len(metrics)
+	for batch := range slices.Chunk(subjects, batchSize(span, n, 1)) {
+		all, err := c.query(ctx, batch, metrics, span)
 		if err != nil && endsReading(ctx, err) {
 			return err
 		}
 		for i, subject := range batch {
 			o := Observation{Subject: subject, Gap: err}
 			if err == nil {
-				o = observe(subject, span, all[2*i], all[2*i+1])
+				o = observe(subject, span, all[n*i:n*(i+1)])
 			}
 			if err := yield(o); err != nil {
 				return err
@@ -55,12 +70,17 @@ func (c *Client) History(
 	return nil
 }
 
-func observe(subject fleet.Ref, span evidence.Span, successful, refused *series) Observation {
+func observe(subject fleet.Ref, span evidence.Span, of []*series) Observation {
 	o := Observation{Subject: subject}
-	var gaps [2]error
-	o.NoToken, gaps[0] = successful.window(subject, span)
-	o.Rejected, gaps[1] = refused.window(subject, span)
-	o.Gap = errors.Join(gaps[:]...)
+	for _, s := range of {
+		w, gap := s.window(subject, span)
+		if s.metric == rejected {
+			o.Rejected = w
+		} else {
+			o.NoToken = w
+		}
+		o.Gap = errors.Join(o.Gap, gap)
+	}
 	return o
 }
 

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"math/bits"
+	"strings"
 	"time"
 
 	"github.com/imdsctl/imdsctl/internal/fleet"
@@ -25,6 +26,15 @@ const (
 	SourceLightsail Source = "lightsail"
 )
 
+// historySuffix sets the long look back of a source apart where both are recorded.
+const historySuffix = "-history"
+
+// History is what the source's long look back is called where it is recorded beside the source's window: the kind of its scope.
+func (s Source) History() Source { return s + historySuffix }
+
+// Present is the source that a name given by History stands for; any other name is its own.
+func (s Source) Present() Source { return Source(strings.TrimSuffix(string(s), historySuffix)) }
+
 // Title is the source's name for people.
 func (s Source) Title() string {
 	switch s {
@@ -32,9 +42,21 @@ func (s Source) Title() string {
 		return "CloudWatch"
 	case SourceLightsail:
 		return "Lightsail's metric"
-	default:
-		return string(s)
+	case SourceCloudTrail:
+		return "CloudTrail"
+	case SourceLookup:
+		return "CloudTrail's LookupEvents"
+	case SourceSoftware:
+		return "software"
+	case SourceTrace:
+		return "a tracer"
+	case SourceCertify:
+		return "certification"
 	}
+	if p := s.Present(); p != s {
+		return p.Title() + " (history)"
+	}
+	return string(s)
 }
 
 // Metric says what was counted.

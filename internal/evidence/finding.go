@@ -1,6 +1,7 @@
 package evidence
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -66,6 +67,23 @@ type Finding struct {
 	HopLimit int `json:"hop_limit,omitempty"`
 	// Origin says where the finding comes from: a file, a bucket, a host.
 	Origin string `json:"origin,omitempty"`
+	// Sample: it comes from a sample, or from a source that lost events. It is true, and says nothing of what is not in it.
+	Sample bool `json:"sample,omitempty"`
+}
+
+// CompareFindings orders findings by all that tells them apart, so that a judgement does not depend on how they were gathered.
+func CompareFindings(a, b Finding) int {
+	sample := func(f Finding) int {
+		if f.Sample {
+			return 1
+		}
+		return 0
+	}
+	return cmp.Or(cmp.Compare(a.Subject.Kind, b.Subject.Kind), cmp.Compare(a.Subject.ID, b.Subject.ID),
+		cmp.Compare(a.Subject.Account, b.Subject.Account), cmp.Compare(a.Subject.Region, b.Subject.Region),
+		cmp.Compare(a.Source, b.Source), cmp.Compare(a.What, b.What), cmp.Compare(a.Product, b.Product),
+		cmp.Compare(a.Version, b.Version), cmp.Compare(a.Detail, b.Detail), cmp.Compare(a.Origin, b.Origin),
+		cmp.Compare(a.HopLimit, b.HopLimit), a.First.Compare(b.First), a.Last.Compare(b.Last), cmp.Compare(a.Count, b.Count), sample(a)-sample(b))
 }
 
 // Subject is what a finding is about: a resource of the inventory by its kind and id, or all that have something in common.
@@ -150,13 +168,23 @@ func (s Subject) Covers(r *inventory.Resource, roles func(*inventory.Resource) [
 		return ok && have == value
 	case SubjectRole:
 		return roles != nil && slices.Contains(roles(r), s.ID)
-	case inventory.KindImage:
-		return r.Ref.Kind == s.Kind && r.Ref.ID == s.ID || r.Attrs[inventory.AttrImage] == s.ID
 	case r.Ref.Kind:
-		return r.Ref.ID == s.ID || r.Name == s.ID
+		if r.Ref.ID == s.ID || r.Name == s.ID {
+			return true
+		}
+	case inventory.KindImage:
+		for key, image := range r.Attrs {
+			if image == s.ID && (key == inventory.AttrImage || strings.HasPrefix(key, inventory.AttrImage+"/")) {
+				return true
+			}
+		}
 	}
 	return slices.ContainsFunc(r.Links, func(l inventory.Link) bool {
-		return (l.Relation == inventory.MemberOf || l.Relation == inventory.LaunchedFrom) && l.To.Kind == s.Kind && l.To.ID == s.ID
+		switch l.Relation {
+		case inventory.MemberOf, inventory.LaunchedFrom, inventory.LaunchesFrom:
+			return l.To.Kind == s.Kind && l.To.ID == s.ID
+		}
+		return false
 	})
 }
 
@@ -170,6 +198,8 @@ type Import struct {
 	// Origin is where it came from: a path or an address. Of two imports of a source's software or certifications with one origin
 	// and subject, only the later holds.
 	Origin string `json:"origin"`
+	// Subject is what it tells of, where that is one thing: an import of software without findings says that there is nothing.
+	Subject Subject `json:"subject,omitzero"`
 	// By is who took it in.
 	By string `json:"by,omitempty"`
 	// From and To bound the time that the source tells of; zero where it tells of a moment.
@@ -188,4 +218,6 @@ type Import struct {
 	Lost string `json:"lost,omitempty"`
 	// Notes are for people: what was skipped, and where.
 	Notes []string `json:"notes,omitempty"`
+	// ReplacedBy is the later import that holds in place of all of this one; 0 where this one holds.
+	ReplacedBy int64 `json:"replaced_by,omitempty"`
 }

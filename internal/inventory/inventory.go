@@ -33,6 +33,10 @@ const (
 	KindAppStream           = "appstream"
 	KindWorkspace           = "workspaces-instance"
 	KindOrganizationPolicy  = "organization-policy"
+	KindRole                = "iam-role"
+	KindSecurityGroup       = "security-group"
+	KindLoadBalancer        = "load-balancer"
+	KindSSMAgent            = "ssm-agent"
 )
 
 // Status is whether a resource that runs is running.
@@ -104,6 +108,32 @@ const (
 	AttrImageOwner = "image-owner"
 	AttrCreated    = "created"
 	AttrDeprecated = "deprecated"
+	// AttrEnded is the day on which a terminated instance ended, YYYY-MM-DD, where that is known.
+	AttrEnded = "ended"
+	// AttrProductCodes are the AWS Marketplace product codes of an image, and of the instances launched from it, sorted and joined by
+	// commas.
+	AttrProductCodes = "product-codes"
+	// AttrAgentVersion is the version of the SSM agent on a host.
+	AttrAgentVersion = "agent-version"
+	// AttrIPv6 and AttrPrivateIPs are addresses of a host, AttrSecurityGroups the ids of the security groups before it or a load
+	// balancer, each sorted and joined by commas.
+	AttrIPv6           = "ipv6"
+	AttrPrivateIPs     = "private-ips"
+	AttrSecurityGroups = "security-groups"
+	// AttrOpen is what a security group lets in from everywhere, as "tcp 22, udp 1000-2000".
+	AttrOpen = "open-to-everyone"
+	// AttrAccess is what a role may do in one word of package access; AttrAccessUnread says what of its policies could not be
+	// read, so that it may be more. The others say for people what that is, and which statements allow it.
+	AttrAccess           = "access"
+	AttrAccessUnread     = "access/unread"
+	AttrAccessAdmin      = "access/admin"
+	AttrAccessEscalation = "access/escalation"
+	AttrAccessData       = "access/data"
+	AttrAccessNarrowed   = "access/narrowed"
+	// AttrProfiles are the names of the instance profiles that a role is in, sorted and joined by commas.
+	AttrProfiles = "instance-profiles"
+	// AttrTargetIPs are the addresses that a load balancer forwards to where it does so by address.
+	AttrTargetIPs = "target-ips"
 	// AttrRequestType is whether a fleet maintains its capacity ("maintain") or asks for it once ("request").
 	AttrRequestType = "request-type"
 )
@@ -126,6 +156,8 @@ const (
 	Scales Relation = "scales"
 	// RunsOn: something of a service lives on an instance that others own: an ECS container instance, say.
 	RunsOn Relation = "runs-on"
+	// Fronts: a load balancer that the internet reaches forwards to a host.
+	Fronts Relation = "fronts"
 )
 
 // Selectors of a template version that move by themselves.
@@ -234,6 +266,8 @@ type Snapshot struct {
 	Resources []Resource
 	// Scopes says what was read completely and what was not.
 	Scopes []Scope
+	// Global is the account's global place, of a region's snapshot where it is at hand: its roles are there.
+	Global *Snapshot
 }
 
 // Index finds resources by reference and consumers by what they launch from.

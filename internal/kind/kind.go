@@ -27,8 +27,8 @@ type Kind struct {
 	Doc string
 	// Manner is how resources of the kind are judged.
 	Manner assess.Manner
-	// Global: the kind lives once in an organization, in the global place of its management account, and nowhere else.
-	Global bool
+	// Lives is in which places the kind is found.
+	Lives Home
 	// Reads and Writes are the AWS calls the driver makes, with what they depend on. The roles that imdsctl prints are
 	// made of them, and the suite compares them with the calls it observes.
 	Reads, Writes []Action
@@ -39,6 +39,23 @@ type Kind struct {
 	// Commands gives the AWS CLI commands that do the write, one per line, for the plan and the rollback file. It is pure.
 	Commands func(Write) []string
 }
+
+// Home is in which places a kind is found, and in no others.
+type Home int
+
+// Homes.
+const (
+	// Region: in every region of an account.
+	Region Home = iota
+	// Account: once in an account, in its global place, whose region is empty.
+	Account
+	// Organization: once in an organization, in the global place of the account that manages it.
+	Organization
+)
+
+// In tells whether a kind of this home may be found in a place; of the global places of an organization, which of them is the
+// management account's is not known here.
+func (h Home) In(place fleet.Place) bool { return (h == Region) == (place.Region != "") }
 
 // Action is one AWS API call in IAM's words.
 type Action struct {

@@ -198,16 +198,24 @@ func support(report *assess.Report, n *Need) (Evidence, string) {
 		return Evidence{}, override
 	}
 	e := best.Basis
-	return Evidence{Verdict: string(best.Status), Reason: best.Why(), Source: string(e.Source), Lineage: e.Lineage.ID, Start: e.Start,
+	var sources []string
+	for _, s := range best.Sources {
+		sources = append(sources, s.String())
+	}
+	if len(sources) == 1 {
+		sources = nil
+	}
+	return Evidence{Sources: strings.Join(sources, "; "), Verdict: string(best.Status), Reason: best.Why(), Source: string(e.Source), Lineage: e.Lineage.ID, Start: e.Start,
 		End: e.End, Calls: e.Calls, Covered: e.Covered, Periods: e.Periods, Boots: e.Boots, Members: e.Members}, override
 }
 
-// Finish orders stacks and changes, fills in waves and sums, and gives the plan. Its digest is set when it is written.
+// Finish orders stacks, those with the worst risk of a wave first, and changes, fills in waves and sums, and gives the plan. Its digest is set when it is written.
 func (b *Builder) Finish() *Plan {
 	p := b.plan
 	b.waves()
 	slices.SortFunc(p.Stacks, func(x, y Stack) int {
-		return cmp.Or(cmp.Compare(x.Wave, y.Wave), x.Place.Compare(y.Place), cmp.Compare(x.Name, y.Name), cmp.Compare(x.ID, y.ID))
+		return cmp.Or(cmp.Compare(x.Wave, y.Wave), x.Risk.Compare(y.Risk), x.Place.Compare(y.Place), cmp.Compare(x.Name, y.Name),
+			cmp.Compare(x.ID, y.ID))
 	})
 	b.rings()
 	b.orderCalendars()

@@ -155,6 +155,9 @@ type Evidence struct {
 	Periods int       `json:"periods"`
 	Boots   int       `json:"boots"`
 	Members int       `json:"members"`
+	// Sources are all sources of the verdict in words, each with its window, its coverage and when it observed last; empty where
+	// there is the one above only.
+	Sources string `json:"sources,omitempty"`
 }
 
 // Change is one write of an approved plan. It touches one resource.

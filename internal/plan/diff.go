@@ -400,6 +400,9 @@ func (s *side) facts(st *Stack) map[string]string {
 	if st.Calendar > 0 && st.Calendar <= len(s.Header.Calendars) {
 		out["windows and freezes"] = calendarWords(s.Header.Calendars[st.Calendar-1])
 	}
+	if st.Risk != nil || st.RiskOf != (fleet.Ref{}) {
+		out["risk"] = riskWords(st)
+	}
 	var gates []string
 	for _, g := range st.Gates {
 		if g >= 0 && g < len(s.Header.Rules.Gates) {
@@ -414,6 +417,18 @@ func (s *side) facts(st *Stack) map[string]string {
 			cmp.Or(step.Share, "all"), step.Changes, step.Bake)
 	}
 	return out
+}
+
+// riskWords is a stack's risk with all its parts.
+func riskWords(st *Stack) string {
+	if st.Risk == nil {
+		return "of " + st.RiskOf.String()
+	}
+	parts := make([]string, len(st.Risk.Parts))
+	for i, p := range st.Risk.Parts {
+		parts[i] = fmt.Sprintf("%+d (%s, at most %+d) %s (%s)", p.Points, p.Code, p.Most, p.Text, p.From)
+	}
+	return fmt.Sprintf("%s, %d points of %s: %s; %s", st.Risk.Level, st.Risk.Score, st.RiskOf, strings.Join(parts, "; "), st.Risk.Cap)
 }
 
 func (c *comparison) changes() {
@@ -482,6 +497,7 @@ func (c *comparison) change(before, after *Change) []Field {
 	out.add("verdict", x.Verdict, y.Verdict)
 	out.add("evidence source", x.Source, y.Source)
 	out.add("evidence of", x.Lineage, y.Lineage)
+	out.add("all evidence", x.Sources, y.Sources)
 	out.add("v1 calls", strconv.FormatInt(x.Calls, 10), strconv.FormatInt(y.Calls, 10))
 	if !maps.Equal(before.Calls, after.Calls) {
 		out.maps("calls ", numbers(before.Calls), numbers(after.Calls))

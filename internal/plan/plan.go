@@ -8,6 +8,7 @@ package plan
 import (
 	"time"
 
+	"github.com/imdsctl/imdsctl/internal/assess"
 	"github.com/imdsctl/imdsctl/internal/fleet"
 	"github.com/imdsctl/imdsctl/internal/policy"
 )
@@ -133,7 +134,11 @@ type Stack struct {
 	Gates []int `json:"gates,omitempty"`
 	// Criticality is the account's.
 	Criticality policy.Criticality `json:"criticality"`
-	Steps       []Step             `json:"steps"`
+	// Risk is the worst risk of what the stack's changes are made for, and RiskOf whose it is. Of stacks that may start, the one with
+	// the worst goes first. Nil where nothing of it has one, and in plans that were made before there was any.
+	Risk   *assess.Risk `json:"risk,omitempty"`
+	RiskOf fleet.Ref    `json:"risk_of,omitzero"`
+	Steps  []Step       `json:"steps"`
 	// After lists the stacks that must be done before this one starts.
 	After []string `json:"after,omitempty"`
 	// Last: a host of imdsctl's own is among its instances, so it starts when all other stacks have ended.

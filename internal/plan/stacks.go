@@ -45,6 +45,7 @@ func (b *Builder) stack(p Proposal, placement policy.Placement, changes []*Chang
 	for root, members := range groups {
 		s := Stack{Wave: b.waveOf(placement, needs[members[0]].Stage), Place: p.Report.Place, Criticality: placement.Criticality, Calendar: calendar}
 		s.ID, s.Name = stackID(s.Place, keysOf[root]), stackName(keysOf[root])
+		s.Risk, s.RiskOf = riskOf(p.Report, changes, needs, members)
 		s.Last = slices.ContainsFunc(members, func(i int) bool { return b.config.OwnHost(changes[i].Ref.ID) })
 		slices.Sort(members)
 		facts := stackFacts(p.Report.Index, placement.Criticality, changes, needs, members)
@@ -86,6 +87,22 @@ func (b *Builder) waveOf(placement policy.Placement, stage Stage) int {
 		return len(b.config.Waves) + i
 	}
 	return placement.Index
+}
+
+// riskOf is the worst risk of what a stack's changes write and are for, and whose it is.
+func riskOf(r *assess.Report, changes []*Change, needs []*Need, members []int) (worst *assess.Risk, of fleet.Ref) {
+	for _, i := range members {
+		for _, ref := range append([]fleet.Ref{changes[i].Ref}, needs[i].For...) {
+			v := r.Verdict(ref)
+			if v == nil || v.Risk == nil {
+				continue
+			}
+			if c := v.Risk.Compare(worst); c < 0 || c == 0 && ref.Compare(of) < 0 {
+				worst, of = v.Risk, ref
+			}
+		}
+	}
+	return worst, of
 }
 
 // stackFacts is what the configuration looks at of a stack: the resources its changes write and those they are for.

@@ -21,6 +21,7 @@ func (c *Config) check(d *decoder) {
 	c.checkFreezes(d)
 	c.checkGates(d)
 	c.checkFollowUps(d)
+	c.checkAttention(d)
 }
 
 func (c *Config) checkAccounts(d *decoder) {
@@ -157,7 +158,23 @@ func once[K ~string](d *decoder, seen map[K]string, key K, path, where, summary,
 	}
 }
 
+// checkHistory refuses a look back that could show nothing more than the window. The default gives way to a long window instead.
+func (c *Config) checkHistory(d *decoder) {
+	e := c.Evidence
+	_, written := d.at["evidence.history"]
+	switch {
+	case !written || e.History == 0 || d.broken("evidence.history") || d.broken("evidence.window"):
+	case e.History%day != 0:
+		d.problemAt("evidence.history", fmt.Sprintf("evidence.history %s is not a number of whole days", showDuration(e.History)),
+			"Write whole days, such as 200d.")
+	case e.History <= e.Window:
+		d.problemAt("evidence.history", fmt.Sprintf("evidence.history %s is not longer than the window of %s", showDuration(e.History),
+			showDuration(e.Window)), "Write more than the window, or 0s for no look back.")
+	}
+}
+
 func (c *Config) checkEvidence(d *decoder) {
+	c.checkHistory(d)
 	e := c.Evidence
 	// https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/cloudwatch_concepts.html#metrics-retention
 	const fine = 63 * day

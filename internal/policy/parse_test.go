@@ -43,7 +43,7 @@ func TestDefaultIsSafe(t *testing.T) {
 	if c.Organization.Discover != DiscoverSelf || c.Organization.Role.Read != "" || c.Organization.Role.Write != "" {
 		t.Errorf("organization = %+v", c.Organization)
 	}
-	if c.Evidence != (Evidence{14 * day, time.Hour, 0.95, true}) {
+	if c.Evidence != (Evidence{14 * day, time.Hour, 0.95, true, 200 * day, OldSoftwareShow}) {
 		t.Errorf("evidence = %+v", c.Evidence)
 	}
 	if g := c.Gates; g.MaxRejected != 0 || !g.StatusChecks || g.Heartbeat != HeartbeatCPU || !g.GroupHealth || !g.TargetHealth ||
@@ -243,4 +243,28 @@ func FuzzParse(f *testing.F) {
 			t.Errorf("Parse accepts what the schema refuses: %v", err)
 		}
 	})
+}
+
+// TestHistory: the look back is longer than the window or none at all, and the default gives way to a long window.
+func TestHistory(t *testing.T) {
+	for _, tc := range []struct {
+		text string
+		want time.Duration
+	}{
+		{"", 200 * day}, {"history: 455d", 455 * day}, {"history: 0s", 0}, {"window: 63d, period: 5m", 200 * day}, {"window: 200d", 0},
+		{"window: 455d", 0}, {"window: 30d, history: 31d", 31 * day},
+	} {
+		if got := parse(t, "evidence: {"+tc.text+"}\n").Evidence.LookBack(); got != tc.want {
+			t.Errorf("%s: looks back %s, want %s", tc.text, got, tc.want)
+		}
+	}
+	for text, want := range map[string]string{
+		"history: 10d": "is not longer than the window of 14d", "history: 14d": "is not longer than the window", "history: 200d1h": "whole days",
+		"window: 300d, history: 200d": "is not longer than the window of 300d", "history: 456d": "evidence.history", "old_software: warn": "old_software",
+	} {
+		_, problems := Parse([]byte("evidence: {"+text+"}\n"), "imdsctl.yaml", kinds)
+		if len(problems) != 1 || !strings.Contains(problems[0].Summary, want) {
+			t.Errorf("%s: %v", text, problems)
+		}
+	}
 }

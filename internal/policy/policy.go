@@ -49,7 +49,9 @@ type Config struct {
 	Targets    Targets
 	// OwnHosts are the ids of the instances imdsctl runs on.
 	OwnHosts []string
-	Limits   Limits
+	// Attention says who answers for what, and how they are told.
+	Attention Attention
+	Limits    Limits
 }
 
 // Discovery says where the list of accounts comes from.
@@ -171,7 +173,35 @@ type Evidence struct {
 	MinCoverage float64
 	// RequireBoot asks for a boot inside the evidence.
 	RequireBoot bool
+	// History is how far back daily counts are read, for callers that come seldom: whole days; 0 is not at all. See LookBack.
+	History time.Duration
+	// OldSoftware says what becomes of a workload on which software was found that does not speak v2 by itself.
+	OldSoftware OldSoftware
 }
+
+// LookBack is how far back daily counts are read: 0 where the window shows as much by itself.
+func (e Evidence) LookBack() time.Duration {
+	if e.History <= e.Window {
+		return 0
+	}
+	return e.History
+}
+
+// OldSoftware is what software that does not speak v2 by itself does to a verdict.
+type OldSoftware string
+
+// What old software does. Where AWS counts no v1 calls, it always blocks.
+const (
+	// OldSoftwareShow: it is shown, and the metric decides.
+	OldSoftwareShow OldSoftware = "show"
+	// OldSoftwareBlock: it blocks, even where the metric counts no call.
+	OldSoftwareBlock OldSoftware = "block"
+)
+
+// defaultHistory is how far back daily counts are read by default: two runs of a quarterly job always lie before a window of
+// two weeks, and the 500 metrics of a call still fit into one page of 100,800 datapoints, so that it takes no more calls than less
+// would.
+const defaultHistory = 200 * day
 
 // KeepHopLimit, as a hop limit, leaves each resource the one it has; AutoHopLimit gives it the one that what runs there needs, as
 // far as that is known.
@@ -479,16 +509,18 @@ func written() *Config {
 		Version:      1,
 		Organization: Organization{Role: Role{SessionName: "imdsctl", Duration: time.Hour}},
 		Criticality:  CriticalityPolicy{Default: Medium},
-		Evidence:     Evidence{Window: 14 * day, Period: time.Hour, MinCoverage: 0.95, RequireBoot: true},
+		Evidence: Evidence{Window: 14 * day, Period: time.Hour, MinCoverage: 0.95, RequireBoot: true, History: defaultHistory,
+			OldSoftware: OldSoftwareShow},
 		Gates: Gates{StatusChecks: true, Heartbeat: HeartbeatCPU, Delay: 5 * time.Minute, GroupHealth: true,
 			TargetHealth: true, Patience: 30 * time.Minute, LaunchProof: launchProofUnsaid},
 		Bake: Bake{Low: 30 * time.Minute, Medium: 2 * time.Hour, High: 6 * time.Hour, Critical: 24 * time.Hour},
 		Rollout: Rollout{Steps: []Share{{Count: 1}, {Percent: 100}}, Ramp: everything(), MaxInFlight: 100, MaxInFlightAccount: 20,
 			Concurrency: 50, ConcurrencyAccount: 5, OnFailure: Halt, Irreversible: Refuse,
 			Replacement: Replacements{Default: ReplaceInPlace}},
-		Stack:   Stack{CloudFormation: true},
-		Targets: Targets{Instances: true, Templates: true, AccountDefaults: true, Services: true},
-		Limits:  Limits{Safety: 0.5},
+		Stack:     Stack{CloudFormation: true},
+		Targets:   Targets{Instances: true, Templates: true, AccountDefaults: true, Services: true},
+		Attention: Attention{OwnerTags: DefaultOwnerTags(), Repeat: 7 * day},
+		Limits:    Limits{Safety: 0.5},
 	}
 }
 

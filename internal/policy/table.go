@@ -81,6 +81,9 @@ func root(c *Config) object {
 		{key: "targets", value: object{fields: targetFields(&c.Targets)}, doc: "What a plan may change."},
 		{key: "own_hosts", value: many(&c.OwnHosts, instanceID()),
 			doc: "Instances that imdsctl itself runs on. They are changed last."},
+		{key: "attention", value: object{fields: attentionFields(&c.Attention)},
+			doc: "Who answers for the work that `imdsctl attention` lists, and how `imdsctl attention --send` tells them. Secrets come " +
+				"from the environment or from files that only their owner can read: never write one here."},
 		{key: "limits", value: object{fields: limitFields(&c.Limits)},
 			doc: "Client-side limits on AWS API calls, per account, region and action."},
 	}}
@@ -223,6 +226,13 @@ func evidenceFields(e *Evidence) []field {
 		{key: "require_boot", value: one(&e.RequireBoot, boolean()),
 			doc: "Ask for a boot inside the evidence: software that calls IMDSv1 only at boot is " +
 				"quiet until the next one."},
+		{key: "history", value: one(&e.History, duration(0, 455*day)),
+			doc: "How far to look back besides, in daily counts, for callers that come seldom: a workload that was called on a schedule " +
+				"stays unknown until a full period has been quiet. Whole days, more than the window; `0s` is not at all, and where the window " +
+				"is as long as the default nothing is read besides. It takes one more metric for each instance, whatever its length."},
+		{key: "old_software", value: one(&e.OldSoftware, enum(OldSoftwareShow, OldSoftwareBlock)),
+			doc: "What becomes of a workload on which software was found that does not speak IMDSv2 by itself, while no IMDSv1 call was " +
+				"counted: `show` says so, `block` keeps it from being ready. Where AWS counts no calls it always blocks."},
 	}
 }
 

@@ -16,7 +16,7 @@ func seedImage(s *Sections, resources []inventory.Resource) error {
 		r := &resources[i]
 		image := ec2.ImageSeed{
 			ID: r.Ref.ID, Name: r.Name, Owner: r.Attrs[inventory.AttrImageOwner], Platform: r.Attrs[inventory.AttrPlatform],
-			ImdsV2: r.Options().Tokens == fleet.TokensRequired, Tags: r.Tags,
+			ImdsV2: r.Options().Tokens == fleet.TokensRequired, Tags: r.Tags, ProductCodes: listOf(r.Attrs[inventory.AttrProductCodes]),
 		}
 		for name, into := range map[string]*time.Time{
 			inventory.AttrCreated: &image.Created, inventory.AttrDeprecated: &image.Deprecated,

@@ -16,7 +16,10 @@ func seedInstance(s *Sections, resources []inventory.Resource) error {
 		seed.Instances = append(seed.Instances, ec2.InstanceSeed{
 			ID: r.Ref.ID, State: cmp.Or(string(r.Status), ec2.StateRunning), Options: r.State.Options(),
 			ImageID: cmp.Or(r.Attrs[inventory.AttrImage], stubImage), InstanceType: r.Attrs[inventory.AttrInstanceType],
-			ProfileARN: r.Attrs[inventory.AttrProfile], Launched: r.Launched, Tags: r.Tags, Operator: operator(r),
+			PublicIP: r.Attrs[inventory.AttrPublicIP], IPv6: firstOf(r.Attrs[inventory.AttrIPv6]),
+			PrivateIP: firstOf(r.Attrs[inventory.AttrPrivateIPs]), SecurityGroups: listOf(r.Attrs[inventory.AttrSecurityGroups]),
+			ProductCodes: listOf(r.Attrs[inventory.AttrProductCodes]),
+			ProfileARN:   r.Attrs[inventory.AttrProfile], Launched: r.Launched, Tags: r.Tags, Operator: operator(r),
 		})
 	}
 	return nil

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/imdsctl/imdsctl/internal/assess"
 	"github.com/imdsctl/imdsctl/internal/awssim/core"
 	"github.com/imdsctl/imdsctl/internal/awssim/programs"
 	"github.com/imdsctl/imdsctl/internal/awssim/workload"
@@ -15,7 +16,7 @@ import (
 )
 
 // load puts one place, with the programs that its evidence tells of, into the simulated AWS.
-func (s *stage) load(snap *inventory.Snapshot, windows map[fleet.Ref][]*evidence.Window) error {
+func (s *stage) load(snap *inventory.Snapshot, windows map[fleet.Ref][]*evidence.Window, findings []evidence.Finding) error {
 	seeders := Seeders()
 	resources := make([]inventory.Resource, 0, len(snap.Resources))
 	left := map[string]int{}
@@ -37,7 +38,7 @@ func (s *stage) load(snap *inventory.Snapshot, windows map[fleet.Ref][]*evidence
 	if err != nil {
 		return err
 	}
-	if snap.Place.Region == "" { // it comes first, so that the other accounts find themselves in their units
+	if len(seed.Services) > 0 { // it comes first, so that the other accounts find themselves in their units
 		s.inUnits(seed, snap.Place.Account, resources)
 	}
 	if err := s.world.LoadSeed(seed); err != nil {
@@ -46,7 +47,7 @@ func (s *stage) load(snap *inventory.Snapshot, windows map[fleet.Ref][]*evidence
 	if err := s.world.PutRole(snap.Place.Account, roleName, core.TrustAccount(s.first(), ""), core.AllowActions("*")); err != nil {
 		return err
 	}
-	return s.callers(snap, windows)
+	return s.callers(snap, windows, findings)
 }
 
 // inUnits puts all accounts of the organization into the seed, each in its unit.
@@ -72,13 +73,15 @@ func (s *stage) first() fleet.AccountID { return placesOf(s.opt.Plan)[0].Account
 
 // callers deploys a caller of IMDSv1 wherever one was seen: on the instance, or, since groups replace their instances, on all of
 // its group. How often it calls, and whether only after a boot, is what the evidence shows.
-func (s *stage) callers(snap *inventory.Snapshot, windows map[fleet.Ref][]*evidence.Window) error {
-	type caller struct {
-		where   workload.Where
-		program workload.Program
-		points  int
-	}
+func (s *stage) callers(snap *inventory.Snapshot, windows map[fleet.Ref][]*evidence.Window, findings []evidence.Finding) error {
 	found := map[string]*caller{}
+	// Calls that only other sources saw, because no metric was read or none exists.
+	since := since(snap, windows)
+	for i := range findings {
+		if f := &findings[i]; f.What.Calls() && !f.Last.Before(since) {
+			note(found, snap, f)
+		}
+	}
 	for i := range snap.Resources {
 		r := &snap.Resources[i]
 		if r.Ref.Kind != inventory.KindInstance {
@@ -88,10 +91,7 @@ func (s *stage) callers(snap *inventory.Snapshot, windows map[fleet.Ref][]*evide
 			if w.Metric != evidence.MetricNoToken || w.Total == 0 {
 				continue
 			}
-			name, where := r.Ref.ID, workload.Where{Instances: []string{r.Ref.ID}}
-			if l, ok := r.Link(inventory.MemberOf); ok {
-				name, where = l.To.ID, membersOf(l.To)
-			}
+			name, where := standing(r)
 			// Of several members the one that called most often speaks for all.
 			if have := found[name]; have == nil || have.points < len(w.Points) {
 				found[name] = &caller{where, callerOf(name, r, w), len(w.Points)}
@@ -105,6 +105,48 @@ func (s *stage) callers(snap *inventory.Snapshot, windows map[fleet.Ref][]*evide
 		s.out.Callers++
 	}
 	return nil
+}
+
+// caller is a program that is to be deployed. points is in how many periods it was seen.
+type caller struct {
+	where   workload.Where
+	program workload.Program
+	points  int
+}
+
+// standing is who stands for an instance: its group, which replaces it, or else itself.
+func standing(r *inventory.Resource) (name string, where workload.Where) {
+	if l, ok := r.Link(inventory.MemberOf); ok {
+		return l.To.ID, membersOf(l.To)
+	}
+	return r.Ref.ID, workload.Where{Instances: []string{r.Ref.ID}}
+}
+
+// since is when the window of the evidence began; the scan's time where there is none.
+func since(snap *inventory.Snapshot, windows map[fleet.Ref][]*evidence.Window) time.Time {
+	for _, ws := range windows {
+		if len(ws) > 0 {
+			return ws[0].Span.Start
+		}
+	}
+	return snap.Taken
+}
+
+// note adds the caller that a finding tells of to whatever the finding is about. Findings count by day: it calls evenly over the
+// day, at most once an hour.
+func note(found map[string]*caller, snap *inventory.Snapshot, f *evidence.Finding) {
+	rounds := min(max(f.Count, 1), 24)
+	for i := range snap.Resources {
+		r := &snap.Resources[i]
+		if r.Ref.Kind != inventory.KindInstance || r.Status == inventory.StatusTerminated || !f.Subject.Covers(r, assess.RoleNames) {
+			continue
+		}
+		name, where := standing(r)
+		if found[name] == nil {
+			found[name] = &caller{where: where, program: workload.Program{Name: "caller on " + name, Speaks: workload.V1Only,
+				Calls: int(min(max(f.Count/rounds, 1), 1_000_000)), Every: (24 * time.Hour / time.Duration(rounds)).Truncate(time.Second)}}
+		}
+	}
 }
 
 // membersOf are the instances of a group, or those that carry the tag of a fleet.

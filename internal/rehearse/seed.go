@@ -12,6 +12,7 @@ import (
 	"slices"
 
 	"github.com/imdsctl/imdsctl/internal/awssim/core"
+	"github.com/imdsctl/imdsctl/internal/awssim/iam"
 	"github.com/imdsctl/imdsctl/internal/fleet"
 	"github.com/imdsctl/imdsctl/internal/inventory"
 )
@@ -42,6 +43,10 @@ func Seeders() map[string]Seeder {
 		inventory.KindNotebook:            seedSageMakerNotebook,
 		inventory.KindOrganizationPolicy:  seedOrganizationPolicy,
 		inventory.KindWorkspace:           seedWorkspacesInstance,
+		inventory.KindRole:                seedRole,
+		inventory.KindSecurityGroup:       seedSecurityGroup,
+		inventory.KindLoadBalancer:        seedLoadBalancer,
+		inventory.KindSSMAgent:            seedSSMAgent,
 	}
 }
 
@@ -64,8 +69,8 @@ func Section[T any](s *Sections, service string) *T {
 	return made
 }
 
-// Region is the seed of a region with the resources of one place. Those of a global place are sections of the whole world
-// (core.Seed.Services).
+// Region is the seed of a region, or of an account's global place, with the resources of one place. What an organization has once
+// is a section of the whole world (core.Seed.Services).
 func Region(resources []inventory.Resource) (map[string]json.RawMessage, error) {
 	byKind := map[string][]inventory.Resource{}
 	for _, r := range resources {
@@ -105,9 +110,18 @@ func Seed(account core.AccountSeed, resources []inventory.Resource) (*core.Seed,
 		return nil, err
 	}
 	region := resources[0].Ref.Region
-	if region == "" { // what lives once in an organization
-		return &core.Seed{Organization: Organization(account.ID, nil, resources), Services: sections,
-			Accounts: append([]core.AccountSeed{account}, others(account.ID, resources)...)}, nil
+	if region == "" { // what lives once in an account, and what lives once in an organization
+		out := &core.Seed{Services: sections}
+		if own, ok := sections[iam.Name]; ok {
+			account.Global = map[string]json.RawMessage{iam.Name: own}
+			delete(sections, iam.Name)
+		}
+		out.Accounts = []core.AccountSeed{account}
+		if len(sections) > 0 {
+			out.Organization = Organization(account.ID, nil, resources)
+			out.Accounts = append(out.Accounts, others(account.ID, resources)...)
+		}
+		return out, nil
 	}
 	account.Regions = map[fleet.Region]map[string]json.RawMessage{region: sections}
 	return &core.Seed{Accounts: []core.AccountSeed{account}}, nil

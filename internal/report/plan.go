@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"html/template"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/imdsctl/imdsctl/internal/inventory"
@@ -63,7 +64,8 @@ func Plan(w io.Writer, p *plan.Plan, o Options) error {
 	page, err := template.New("plan").Funcs(template.FuncMap{
 		"count": func(n int) string { return Count(n) }, "plural": func(n int, noun string) string { return Plural(n, noun) },
 		"plural64": func(n int64, noun string) string { return Plural(n, noun) },
-		"brief":    Brief, "time": stamp,
+		"noun":     func(n int, noun string) string { return strings.TrimPrefix(Plural(n, noun), Count(n)+" ") },
+		"brief":    Brief, "time": stamp, "ahead": ahead, "riskParts": RiskParts,
 	}).Parse(planPage)
 	if err != nil {
 		return fmt.Errorf("the page of a plan: %w", err)
@@ -79,4 +81,12 @@ func stamp(t time.Time) string {
 		return "unknown"
 	}
 	return t.UTC().Format("2006-01-02 15:04 UTC")
+}
+
+// ahead says how long one time lies before another: "3h00m before".
+func ahead(first, then time.Time) string {
+	if d := then.Sub(first); d >= time.Minute {
+		return Brief(d) + " before"
+	}
+	return "just before"
 }

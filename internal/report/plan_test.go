@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/imdsctl/imdsctl/internal/assess"
 	"github.com/imdsctl/imdsctl/internal/fleet"
 	"github.com/imdsctl/imdsctl/internal/inventory"
 	"github.com/imdsctl/imdsctl/internal/plan"
@@ -30,6 +31,30 @@ var (
 func ref(kind, id string) fleet.Ref { return fleet.Ref{Place: place, Kind: kind, ID: id} }
 
 // board is a plan with something of everything that a page shows.
+// risk is one with a part that could not be read and a level below its score.
+func risk() *assess.Risk {
+	return &assess.Risk{Level: assess.RiskMedium, Score: 55, Cap: "what refuses IMDSv1 is never above medium", Parts: []assess.RiskPart{
+		{Points: 35, Code: assess.RiskRole, Text: "its role web administers the account: <AdministratorAccess>: #1"},
+		{Points: 20, Code: assess.RiskExposure, Text: "everyone reaches its address 192.0.2.1"},
+		{Code: assess.RiskUnread, Text: "whether a load balancer forwards to it is not known", Most: 10},
+	}}
+}
+
+// TestRiskParts: each part says its points, and the last line why the level is not what the score says.
+func TestRiskParts(t *testing.T) {
+	want := []string{"+35 its role web administers the account: <AdministratorAccess>: #1", "+20 everyone reaches its address 192.0.2.1",
+		"up to +10 whether a load balancer forwards to it is not known", "what refuses IMDSv1 is never above medium"}
+	if got := report.RiskParts(risk()); !slices.Equal(got, want) {
+		t.Errorf("%q", got)
+	}
+	page := render(t, board(), options())
+	for _, line := range append(want[1:], "&lt;AdministratorAccess&gt;", "Risk medium, 55 of 100 points") {
+		if !strings.Contains(page, strings.ReplaceAll(line, "+", "&#43;")) {
+			t.Errorf("the page does not say %q", line)
+		}
+	}
+}
+
 func board() *plan.Plan {
 	seen := plan.Evidence{
 		Verdict: "ready", Reason: "no v1 call in 336 of 336 periods", Source: "cloudwatch", Lineage: "web", Start: made.Add(-14 * 24 * time.Hour),
@@ -65,7 +90,8 @@ func board() *plan.Plan {
 			},
 		},
 		Stacks: []plan.Stack{
-			{ID: "s-0000000001", Name: "web", Place: place, Criticality: policy.Medium, Gates: []int{0}, Steps: []plan.Step{
+			{ID: "s-0000000001", Name: "web", Place: place, Criticality: policy.Medium, Gates: []int{0}, Risk: risk(), RiskOf: fleet.Ref{
+				Place: place, Kind: "ec2-instance", ID: "i-0000000000000000a"}, Steps: []plan.Step{
 				{Name: "canary", Stage: plan.StageFleet, Changes: 1, Bake: 6 * time.Hour, Share: "1"},
 				{Name: "fleet", Stage: plan.StageFleet, Changes: 1, Bake: 6 * time.Hour, Share: "100%"},
 				{Name: "launch", Stage: plan.StageLaunch, Changes: 2, Bake: 6 * time.Hour},

@@ -8,8 +8,10 @@ import (
 	"strings"
 	"time"
 
+	"github.com/imdsctl/imdsctl/internal/assess"
 	"github.com/imdsctl/imdsctl/internal/fleet"
 	"github.com/imdsctl/imdsctl/internal/plan"
+	"github.com/imdsctl/imdsctl/internal/policy"
 )
 
 // stackRow is a stack in one line.
@@ -88,7 +90,7 @@ func rowOf(p *plan.Plan, s *plan.Stack) stackRow {
 		r.Number += fmt.Sprintf(".%d", s.Ring+1)
 	}
 	if s.Calendar > 0 {
-		r.MayStart = strings.Join(CalendarLines(p.Header.Calendars[s.Calendar-1]), "; ")
+		r.MayStart = mayStart(p.Header.Calendars[s.Calendar-1])
 	}
 	var steps []string
 	for _, step := range s.Steps {
@@ -97,6 +99,19 @@ func rowOf(p *plan.Plan, s *plan.Stack) stackRow {
 	}
 	r.Steps = strings.Join(steps, ", ")
 	return r
+}
+
+// mayStart says when a calendar lets changes start, within a sentence.
+func mayStart(c policy.Calendar) string {
+	windows, freezes := CalendarLines(policy.Calendar{Windows: c.Windows}), CalendarLines(policy.Calendar{Freezes: c.Freezes})
+	words := "at any time"
+	if len(windows) > 0 {
+		words = "in " + strings.Join(windows, " or ")
+	}
+	if len(freezes) > 0 {
+		words += ", but not in " + strings.Join(freezes, " or ")
+	}
+	return words
 }
 
 func (v *view) detail(p *plan.Plan, row stackRow, changes []*plan.Change, limits Limits) *stackView {
@@ -185,7 +200,10 @@ func evidenceWords(e plan.Evidence) string {
 	if e.Lineage != "" {
 		words += "; of " + e.Lineage
 	}
-	if e.Reason != "" {
+	if e.Sources != "" {
+		words += "; all sources: " + e.Sources
+	}
+	if e.Reason != "" && (e.Verdict != string(assess.Ready) || e.Calls > 0) { // else it says the numbers again
 		words += ". " + e.Reason
 	}
 	return words

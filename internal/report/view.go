@@ -37,6 +37,7 @@ type view struct {
 	Evidence   evidenceFacts
 	Overrides  []group
 	Disrupting []tally
+	Disturbing int // follow-ups that may disturb what runs
 	Calls      []tally
 	GateCalls  []tally
 	CallsTotal int
@@ -48,7 +49,7 @@ type view struct {
 	Manuals    []group
 	Exempt     list[plan.Exempt]
 	Verdicts   []tally
-	Gaps       list[inventory.Scope]
+	Gaps       list[gapRow]
 }
 
 // list is a part of a longer list.
@@ -115,6 +116,14 @@ type evidenceFacts struct {
 	Without    int // changes that rest on no observation, but an override or on what others are
 }
 
+// gapRow is what could not be read of one kind in the regions of an account, for one cause.
+type gapRow struct {
+	Account       fleet.AccountID
+	Kind, Regions string
+	Class         fleet.ErrorClass
+	Detail        string // of the first of them
+}
+
 // group is one text with the resources that it holds for.
 type group struct {
 	Text, Remedy string
@@ -136,7 +145,7 @@ func newView(p *plan.Plan, o Options) *view {
 	v.Waves, v.Accounts = waves(p, o.Limits)
 	v.Rules = [][2]string{{"Pace", Pace(p.Header.Rules)}, {"Gates", Gates(p.Header.Rules)}, {"Failures", Failures(p.Header.Rules)}}
 	v.Calendars, v.Gates = calendars(p, o.Now), gates(p)
-	v.FollowUps = followUps(p)
+	v.FollowUps, v.Disturbing = followUps(p)
 	v.Evidence = evidence(p)
 	v.Overrides = overrides(p, o.Limits)
 	v.Calls = tallies(p.Header.Summary.Calls)
@@ -155,7 +164,7 @@ func newView(p *plan.Plan, o Options) *view {
 			v.Verdicts = append(v.Verdicts, tally{string(s), n, verdictWords(s)})
 		}
 	}
-	v.Gaps = clip(o.Gaps, o.Limits.List)
+	v.Gaps = clip(gaps(o.Gaps), o.Limits.List)
 	v.Attention = v.attention(p)
 	return v
 }
@@ -194,6 +203,9 @@ func (v *view) attention(p *plan.Plan) []string {
 	}
 	for _, d := range v.Disrupting {
 		out = append(out, fmt.Sprintf("%s what runs: %s.", d.Name, Plural(d.Count, "change")))
+	}
+	if v.Disturbing > 0 {
+		out = append(out, Plural(v.Disturbing, "follow-up")+" may disturb what runs: see Follow-ups.")
 	}
 	if n := count["override"]; n > 0 {
 		out = append(out, "A person's decision, and not evidence alone, stands behind "+Plural(n, "change")+": see Overrides.")
@@ -331,14 +343,40 @@ func gates(p *plan.Plan) []gateRow {
 	return out
 }
 
-func followUps(p *plan.Plan) []tally {
+// followUps counts follow-ups by what they do, and those that may disturb what runs.
+func followUps(p *plan.Plan) (all []tally, disturbing int) {
 	counts := map[string]int{}
 	for i := range p.Changes {
 		if c := &p.Changes[i]; c.Ref.Kind == plan.KindFollowUp {
 			counts[c.Params[plan.ParamName]+": "+FollowUp(c)]++
+			if c.Disruption != undisrupted {
+				disturbing++
+			}
 		}
 	}
-	return tallies(counts)
+	return tallies(counts), disturbing
+}
+
+// gaps joins the scopes of an account that were not read for the same cause, one row for all their regions.
+func gaps(scopes []inventory.Scope) []gapRow {
+	type key struct {
+		account fleet.AccountID
+		kind    string
+		class   fleet.ErrorClass
+	}
+	var out []gapRow
+	at := map[key]int{}
+	for _, s := range scopes {
+		k := key{s.Place.Account, s.Kind, s.Class}
+		region := cmp.Or(string(s.Place.Region), "global")
+		if i, ok := at[k]; ok {
+			out[i].Regions += ", " + region
+			continue
+		}
+		at[k] = len(out)
+		out = append(out, gapRow{Account: s.Place.Account, Kind: s.Kind, Regions: region, Class: s.Class, Detail: s.Detail})
+	}
+	return out
 }
 
 func evidence(p *plan.Plan) evidenceFacts {
@@ -375,7 +413,9 @@ func overrides(p *plan.Plan, limits Limits) []group {
 	for i := range p.Changes {
 		c := &p.Changes[i]
 		if c.Override != "" && c.Ref.Kind != plan.KindFollowUp {
-			g.add(c.Override, "", item{Ref: c.Ref, Name: c.Name, Note: fmt.Sprintf("%s v1 calls seen; %s", Count(c.Evidence.Calls), c.Evidence.Reason)})
+			// The reason ends with the override itself, which stands above them all.
+			reason := strings.TrimSuffix(c.Evidence.Reason, "; "+strings.Replace(c.Override, ": ", " accepts it: ", 1))
+			g.add(c.Override, "", item{Ref: c.Ref, Name: c.Name, Note: fmt.Sprintf("%s v1 calls in its lineage; %s", Count(c.Evidence.Calls), reason)})
 		}
 	}
 	return g.sorted()

@@ -43,7 +43,7 @@ func Plural[N int | int64](n N, noun string) string {
 	switch {
 	case n == 1:
 		return "1 " + noun
-	case strings.HasSuffix(noun, "y"):
+	case strings.HasSuffix(noun, "y") && !strings.HasSuffix(noun, "ay"):
 		return Count(n) + " " + noun[:len(noun)-1] + "ies"
 	}
 	return Count(n) + " " + noun + "s"

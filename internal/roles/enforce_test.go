@@ -105,7 +105,7 @@ func enforced(t *testing.T, e all.Entry, without string) []error {
 	t.Helper()
 	place := kindtest.Place(t, e, kindFolders())
 	o := options()
-	o.Management = e.Kind.Global
+	o.Management = e.Kind.Lives == kind.Organization
 	printed := printedWithout(t, build(t, o, roles.Read, roles.Write), o, place.Account, without)
 	return kindtest.Enforced(t, e, kindFolders(), kindtest.Policies{
 		Read: string(printed.Roles[0].Policy), Write: string(printed.Roles[1].Policy),
@@ -202,12 +202,13 @@ func TestAScanOfEveryKindHasNoGaps(t *testing.T) {
 	type account struct {
 		ID      string          `json:"id"`
 		Regions json.RawMessage `json:"regions,omitempty"`
+		Global  json.RawMessage `json:"global,omitempty"`
 	}
 	accounts := []account{{ID: "111111111111"}} // which manages the others
 	var ids []string
 	want := map[string]bool{}
 	for i, e := range all.List() {
-		if e.Kind.Global {
+		if e.Kind.Lives == kind.Organization {
 			continue // tried by itself, in an organization of its own
 		}
 		var fixture struct {

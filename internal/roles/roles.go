@@ -69,6 +69,8 @@ type Options struct {
 	FollowUps []kind.Action
 	// Owners are the calls by which a scan learns which code manages what, which the read role gets.
 	Owners []kind.Action
+	// Trail are the calls by which CloudTrail's events are read, which the read role gets.
+	Trail []kind.Action
 	// Management: the roles are those of the account that manages the organization, which also hold what is done to the
 	// organization itself.
 	Management bool
@@ -114,7 +116,7 @@ func Build(kinds []kind.Kind, o Options, access ...Access) ([]Role, error) {
 		return nil, err
 	}
 	if !o.Management {
-		kinds = slices.DeleteFunc(slices.Clone(kinds), func(k kind.Kind) bool { return k.Global })
+		kinds = slices.DeleteFunc(slices.Clone(kinds), func(k kind.Kind) bool { return k.Lives == kind.Organization })
 	}
 	var out []Role
 	for _, a := range []Access{Read, Write, Organization} {
@@ -130,7 +132,7 @@ func Build(kinds []kind.Kind, o Options, access ...Access) ([]Role, error) {
 		}
 		switch a {
 		case Read:
-			r.Description, r.Statements = "imdsctl: reads metadata settings and who uses them", readStatements(kinds, o.Owners)
+			r.Description, r.Statements = "imdsctl: reads metadata settings and who uses them", readStatements(kinds, o)
 		case Write:
 			r.Description, r.Statements = "imdsctl: carries out approved plans", writeStatements(kinds, o.FollowUps)
 		case Organization:
@@ -146,7 +148,7 @@ func Build(kinds []kind.Kind, o Options, access ...Access) ([]Role, error) {
 
 // readStatements is what looking takes: the kinds' reads, the regions, the evidence, and the gates of a rollout,
 // which are read as this role too.
-func readStatements(kinds []kind.Kind, owners []kind.Action) []Statement {
+func readStatements(kinds []kind.Kind, o Options) []Statement {
 	b := statements{}
 	b.allow("Regions", "*", "ec2:DescribeRegions")
 	b.allow("Evidence", "*", "cloudwatch:GetMetricData")
@@ -158,8 +160,11 @@ func readStatements(kinds []kind.Kind, owners []kind.Action) []Statement {
 			}
 		}
 	}
-	for _, a := range owners {
+	for _, a := range o.Owners {
 		b.action("ReadOwners", a)
+	}
+	for _, a := range o.Trail {
+		b.action("ReadTrail", a)
 	}
 	return b.merged("Read")
 }

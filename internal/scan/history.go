@@ -21,21 +21,20 @@ func (s *run) evidence(ctx context.Context) error {
 	if s.opt.Source == "" {
 		return nil
 	}
-	places, counts := slices.SortedFunc(maps.Keys(s.subjects), fleet.Place.Compare), []int(nil)
+	places, own := s.observed()
+	var counts, far []int
 	for _, p := range places {
-		counts = append(counts, s.subjects[p].len())
-	}
-	own := 0
-	for p, all := range s.metered {
-		if _, both := s.subjects[p]; !both {
-			places = append(places, p)
+		if n := s.subjects[p].len(); n > 0 {
+			counts = append(counts, n)
 		}
-		for _, m := range all {
-			own += len(m.ids)
+		if n := s.subjects[p].len() + s.older[p].len(); n > 0 && s.looksBack() {
+			far = append(far, n)
 		}
 	}
-	slices.SortFunc(places, fleet.Place.Compare)
 	s.sum.Cost = s.opt.Estimate(counts)
+	if s.looksBack() {
+		s.sum.Cost = s.sum.Cost.plus(s.opt.EstimateLookBack(far))
+	}
 	s.update(func(p *Progress) {
 		p.Phase, p.Estimate, p.Instances = PhaseEvidence, s.sum.Cost, int(s.sum.Cost.Instances)+own
 	})
@@ -44,7 +43,7 @@ func (s *run) evidence(ctx context.Context) error {
 		s.sum.Notes = append(s.sum.Notes, fleet.Diagnostic{Severity: fleet.SeverityWarning,
 			Summary: fmt.Sprintf("CloudWatch was not asked: reading %d metrics would cost about $%.2f, and the ceiling is $%.2f",
 				s.sum.Cost.Metrics, s.sum.Cost.Dollars, s.opt.Ceiling),
-			Remedy: "Raise the ceiling, scan fewer accounts at a time, or shorten `evidence.window`."})
+			Remedy: "Raise the ceiling, scan fewer accounts at a time, or set `evidence.history: 0s` for a third less."})
 	}
 	q := newQueue(s.opt.Concurrency)
 	for _, p := range places {
@@ -58,14 +57,32 @@ func (s *run) evidence(ctx context.Context) error {
 	return q.run(ctx)
 }
 
+// looksBack tells whether daily counts are read beyond the window.
+func (s *run) looksBack() bool { return s.opt.Source != "" && s.opt.History.Slots > 0 }
+
+// observed lists the places with hosts that something may have been observed of, and how many have a metric of their own.
+func (s *run) observed() (places []fleet.Place, own int) {
+	all := map[fleet.Place]bool{}
+	for p := range s.subjects {
+		all[p] = true
+	}
+	for p := range s.older {
+		all[p] = all[p] || s.looksBack()
+	}
+	for p, metered := range s.metered {
+		all[p] = true
+		for _, m := range metered {
+			own += len(m.ids)
+		}
+	}
+	maps.DeleteFunc(all, func(_ fleet.Place, any bool) bool { return !any })
+	return slices.SortedFunc(maps.Keys(all), fleet.Place.Compare), own
+}
+
 // observe reads the history of one place's hosts, source by source.
 func (s *run) observe(ctx context.Context, p fleet.Place, cloudWatch bool) error {
-	if from := s.opt.Fleet.Open(p).Evidence; from != nil && cloudWatch && s.subjects[p].len() > 0 {
-		err := s.from(ctx, p, s.opt.Source, from, s.subjects[p].refs(p), func(asked int64) {
-			s.sum.Asked.Instances += asked
-			s.sum.Asked.Metrics += 2 * asked
-		})
-		if err != nil {
+	if from := s.opt.Fleet.Open(p).Evidence; from != nil && cloudWatch {
+		if err := s.instances(ctx, p, from); err != nil {
 			return err
 		}
 	}
@@ -75,7 +92,8 @@ func (s *run) observe(ctx context.Context, p fleet.Place, cloudWatch bool) error
 			refs[i] = fleet.Ref{Place: p, Kind: m.reader.Kind, ID: id}
 		}
 		reader, _ := m.reader.Driver.(kind.MetricReader)
-		err := s.from(ctx, p, m.reader.Source, reader, refs, func(asked int64) { s.sum.OwnMetrics[m.reader.Source] += asked })
+		_, err := s.from(ctx, p, look{source: m.reader.Source, span: s.opt.Span, read: reader.History, put: s.opt.Store.PutEvidence,
+			count: func(asked int64) { s.sum.OwnMetrics[m.reader.Source] += asked }}, refs)
 		if err != nil {
 			return err
 		}
@@ -83,14 +101,51 @@ func (s *run) observe(ctx context.Context, p fleet.Place, cloudWatch bool) error
 	return nil
 }
 
+// instances reads the window of a place's instances, and the long look back.
+func (s *run) instances(ctx context.Context, p fleet.Place, from Evidence) error {
+	refs := s.subjects[p].refs(p)
+	if len(refs) > 0 {
+		read, err := s.from(ctx, p, look{source: s.opt.Source, span: s.opt.Span, read: from.History, put: s.opt.Store.PutEvidence,
+			count: func(asked int64) {
+				s.sum.Asked.Instances += asked
+				s.sum.Asked.Metrics += 2 * asked
+			}}, refs)
+		if err != nil || !read { // that it cannot be read has been said; nothing is asked in vain
+			return err
+		}
+	}
+	far, ok := from.(LookBack)
+	refs = append(refs, s.older[p].refs(p)...)
+	if !ok || !s.looksBack() || len(refs) == 0 {
+		return nil
+	}
+	_, err := s.from(ctx, p, look{source: s.opt.Source.History(), span: s.opt.History, read: far.LookBack, put: s.opt.Store.PutHistory,
+		again: true, count: func(asked int64) {
+			s.sum.Asked.Metrics += asked
+			s.sum.Asked.LookBack += asked
+		}}, refs)
+	return err
+}
+
+// look is one reading of one source.
+type look struct {
+	source evidence.Source // the scope's name
+	span   evidence.Span
+	read   func(context.Context, []fleet.Ref, evidence.Span, func(Observation) error) error
+	put    func(context.Context, int64, []*evidence.Window) error
+	// again: the hosts are counted as read by another one.
+	again bool
+	count func(asked int64)
+}
+
 // from reads what one source knows of a place's hosts. Any part that is missing makes the whole a gap of that source:
-// windows are joined along lineages, in which the other members would hide what one of them did not tell.
-func (s *run) from(ctx context.Context, p fleet.Place, source evidence.Source, from Evidence, subjects []fleet.Ref,
-	count func(asked int64)) error {
-	batch := &windows{run: s}
+// windows are joined along lineages, in which the other members would hide what one of them did not tell. read tells whether the
+// source answered at all.
+func (s *run) from(ctx context.Context, p fleet.Place, l look, subjects []fleet.Ref) (read bool, err error) {
+	batch := &windows{run: s, look: l}
 	var gaps []error
 	asked, missing := 0, 0
-	err := from.History(ctx, subjects, s.opt.Span, func(o Observation) error {
+	err = l.read(ctx, subjects, l.span, func(o Observation) error {
 		asked++
 		if o.Gap != nil {
 			missing++
@@ -101,31 +156,32 @@ func (s *run) from(ctx context.Context, p fleet.Place, source evidence.Source, f
 		return batch.put(ctx, o.Windows)
 	})
 	if broken := batch.flush(ctx); broken != nil {
-		return broken
+		return false, broken
 	}
-	s.update(func(*Progress) { count(int64(asked)) })
+	s.update(func(*Progress) { l.count(int64(asked)) })
 	if err != nil {
 		if fatal := stops(ctx, err); fatal != nil {
 			// What was stored of this place is a part that must not be taken for the whole.
-			return errors.Join(fatal, s.gap(ctx, p, string(source), fleet.ClassOf(err),
+			return false, errors.Join(fatal, s.gap(ctx, p, string(l.source), fleet.ClassOf(err),
 				"the scan was interrupted: "+err.Error()))
 		}
-		return s.gap(ctx, p, string(source), fleet.ClassOf(err), err.Error())
+		return false, s.gap(ctx, p, string(l.source), fleet.ClassOf(err), err.Error())
 	}
 	if missing > 0 {
 		texts := make([]string, len(gaps))
 		for i, g := range gaps {
 			texts[i] = g.Error()
 		}
-		return s.gap(ctx, p, string(source), fleet.ClassOf(gaps[0]),
+		return true, s.gap(ctx, p, string(l.source), fleet.ClassOf(gaps[0]),
 			fmt.Sprintf("the history of %d of %d instances is not complete: %s", missing, asked, strings.Join(texts, "; ")))
 	}
-	return s.close(ctx, inventory.Scope{Place: p, Kind: string(source), Status: inventory.ScopeComplete, Resources: asked})
+	return true, s.close(ctx, inventory.Scope{Place: p, Kind: string(l.source), Status: inventory.ScopeComplete, Resources: asked})
 }
 
 // windows collects evidence for one transaction.
 type windows struct {
 	run  *run
+	look look
 	rows []*evidence.Window
 	done int
 }
@@ -147,13 +203,15 @@ func (w *windows) put(ctx context.Context, observed []*evidence.Window) error {
 // flush stores what was collected, even while the scan is being stopped.
 func (w *windows) flush(ctx context.Context) error {
 	if len(w.rows) > 0 {
-		if err := w.run.opt.Store.PutEvidence(context.WithoutCancel(ctx), w.run.opt.Scan, w.rows); err != nil {
+		if err := w.look.put(context.WithoutCancel(ctx), w.run.opt.Scan, w.rows); err != nil {
 			return &storeError{err}
 		}
 	}
 	n := w.done
 	w.rows, w.done = w.rows[:0], 0
-	w.run.update(func(p *Progress) { p.InstancesDone += n })
+	if !w.look.again {
+		w.run.update(func(p *Progress) { p.InstancesDone += n })
+	}
 	return nil
 }
 

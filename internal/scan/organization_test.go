@@ -15,7 +15,7 @@ func governed(order *[]fleet.Place, policies *lister) *accounts {
 	return &accounts{ids: []fleet.AccountID{"111111111111", "222222222222"}, manager: "222222222222",
 		open: func(p fleet.Place) scan.Place {
 			if p.Region == "" {
-				return scan.Place{Kinds: []scan.Reader{{Kind: inventory.KindOrganizationPolicy, Driver: &lister{
+				return scan.Place{Kinds: []scan.Reader{{Kind: inventory.KindOrganizationPolicy, Once: true, Driver: &lister{
 					resources: policies.resources, err: policies.err,
 					before: func(context.Context) error { *order = append(*order, p); return nil },
 				}}}}
@@ -95,5 +95,45 @@ func TestAnOrganizationThatCannotBeReadIsAGap(t *testing.T) {
 	if ran != nil || len(sum.Gaps) != 1 || sum.Gaps[0].Kind != inventory.KindOrganizationPolicy ||
 		sum.Gaps[0].Class != fleet.ErrDenied {
 		t.Errorf("gaps %+v: %v", sum.Gaps, ran)
+	}
+}
+
+// TestGlobalPlaces: what every account has once is read in each account, and what the organization has in one, after all else. A
+// place that has both counts once. Denied in one account, it is a gap of that kind there and of nothing else.
+func TestGlobalPlaces(t *testing.T) {
+	denied := kind.Errorf(fleet.ErrDenied, fleet.Place{}, "iam:GetAccountAuthorizationDetails", "no")
+	var order []fleet.Place
+	f := governed(&order, &lister{})
+	regional := f.open
+	read := map[fleet.AccountID]int{}
+	f.open = func(p fleet.Place) scan.Place {
+		out := regional(p)
+		if p.Region != "" {
+			return out
+		}
+		if p.Account != f.manager {
+			out.Kinds = nil // the organization's are there as well, and never read elsewhere
+		}
+		roles := &lister{before: func(context.Context) error { read[p.Account]++; return nil },
+			resources: []inventory.Resource{{Ref: fleet.Ref{Place: p, Kind: inventory.KindRole, ID: "web"}}}}
+		if p.Account == "111111111111" {
+			roles.resources, roles.err = nil, denied
+		}
+		out.Kinds = append(out.Kinds, scan.Reader{Kind: inventory.KindRole, Driver: roles})
+		return out
+	}
+	m := newMemory()
+	o := options(f, m)
+	o.Concurrency = 1
+	sum, err := scan.Run(t.Context(), o)
+	if err != nil || sum.Places != 6 || len(order) != 5 || order[4].Region != "" || read["111111111111"] != 1 || read["222222222222"] != 1 {
+		t.Errorf("%d places, organization and regions in the order %v, roles %v: %v", sum.Places, order, read, err)
+	}
+	if len(sum.Gaps) != 1 || sum.Gaps[0].Kind != inventory.KindRole || sum.Gaps[0].Place.Account != "111111111111" ||
+		sum.Gaps[0].Class != fleet.ErrDenied {
+		t.Errorf("gaps %+v", sum.Gaps)
+	}
+	if sum.Resources[inventory.KindRole] != 1 {
+		t.Errorf("resources %v", sum.Resources)
 	}
 }

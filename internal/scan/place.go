@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/imdsctl/imdsctl/internal/fleet"
 	"github.com/imdsctl/imdsctl/internal/inventory"
@@ -25,6 +26,7 @@ type reading struct {
 	// instances holds the ids of those that were listed; past those that history told of.
 	instances map[string]bool
 	past      []string
+	older     []string // of those, the ones that ended before the window
 	// pins are the numbered template versions that consumers name, by template.
 	pins map[string]map[string]bool
 	// images are the ids of the images that resources run or launch from; listed those that were listed.
@@ -33,14 +35,24 @@ type reading struct {
 	claims owners.Book
 	// metered are the resources whose v1 calls are counted by their own service.
 	metered []metered
+	// again: the place was read before, for what every account has, and counts as one.
+	again bool
 }
 
 // place reads all kinds of a place. Kinds with versions come late, because consumers name the versions, and images last,
 // because everything else names them; instances are closed after the history, which adds those that are no more.
-func (s *run) place(ctx context.Context, p fleet.Place) error {
+func (s *run) place(ctx context.Context, p fleet.Place) error { return s.part(ctx, p, false) }
+
+// once reads what an organization has once, which lives beside what every account has.
+func (s *run) once(ctx context.Context, p fleet.Place) error { return s.part(ctx, p, true) }
+
+// part reads the kinds of a place that an organization has once, or all others.
+func (s *run) part(ctx context.Context, p fleet.Place, once bool) error {
 	rd := &reading{run: s, place: p, instances: map[string]bool{}, pins: map[string]map[string]bool{},
 		images: map[string]bool{}, listed: map[string]bool{}}
 	opened := s.opt.Fleet.Open(p)
+	rd.again = once && opened.holds(false)
+	opened.Kinds = slices.DeleteFunc(slices.Clone(opened.Kinds), func(r Reader) bool { return r.Once != once })
 	var instances *inventory.Scope
 	var nameless []outcome
 	answered := false
@@ -66,7 +78,11 @@ func (s *run) place(ctx context.Context, p fleet.Place) error {
 				return err
 			}
 			s.end(p)
-			s.update(func(p *Progress) { p.PlacesDone++ })
+			s.update(func(p *Progress) {
+				if !rd.again {
+					p.PlacesDone++
+				}
+			})
 			return nil
 		}
 		if sc.Class == fleet.ErrNotOffered {
@@ -302,11 +318,20 @@ func (rd *reading) versions(ctx context.Context, from kind.VersionReader, r *inv
 // member that called v1 and is gone would be missing.
 func (rd *reading) history(ctx context.Context, from kind.HistoryReader, sc *inventory.Scope) error {
 	page := rd.page(inventory.KindInstance)
-	err := from.History(ctx, rd.opt.Span.Start, func(res inventory.Resource) error {
+	since := rd.opt.Span.Start
+	if rd.looksBack() && rd.opt.History.Start.Before(since) {
+		since = rd.opt.History.Start // as far as the service keeps it
+	}
+	window := rd.opt.Span.Start.Format(time.DateOnly)
+	err := from.History(ctx, since, func(res inventory.Resource) error {
 		if rd.instances[res.Ref.ID] {
 			return nil // it was listed, which tells more
 		}
-		rd.past = append(rd.past, res.Ref.ID)
+		if ended := res.Attrs[inventory.AttrEnded]; ended != "" && ended < window {
+			rd.older = append(rd.older, res.Ref.ID)
+		} else {
+			rd.past = append(rd.past, res.Ref.ID)
+		}
 		rd.update(func(*Progress) { rd.sum.Terminated++ })
 		return page.put(ctx, res)
 	})
@@ -329,10 +354,15 @@ func (rd *reading) done() {
 	ids = append(ids, rd.past...)
 	rd.end(rd.place)
 	rd.update(func(p *Progress) {
-		p.PlacesDone++
-		rd.sum.Places++
+		if !rd.again {
+			p.PlacesDone++
+			rd.sum.Places++
+		}
 		if len(ids) > 0 {
 			rd.subjects[rd.place] = pack(ids)
+		}
+		if len(rd.older) > 0 {
+			rd.run.older[rd.place] = pack(rd.older)
 		}
 		if len(rd.metered) > 0 {
 			rd.run.metered[rd.place] = rd.metered

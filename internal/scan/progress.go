@@ -82,6 +82,7 @@ type run struct {
 	sum      Summary
 	open     map[fleet.Place]bool // meant to be read, not at its end yet
 	subjects map[fleet.Place]packed
+	older    map[fleet.Place]packed // ended before the window: the long look back alone may know of them
 	metered  map[fleet.Place][]metered
 }
 
@@ -101,7 +102,10 @@ func newRun(o Options) *run {
 	if o.Estimate == nil {
 		o.Estimate = func([]int) Cost { return Cost{} }
 	}
-	s := &run{opt: o, known: map[fleet.Place]bool{}, open: map[fleet.Place]bool{}, subjects: map[fleet.Place]packed{},
+	if o.EstimateLookBack == nil {
+		o.EstimateLookBack = func([]int) Cost { return Cost{} }
+	}
+	s := &run{opt: o, known: map[fleet.Place]bool{}, open: map[fleet.Place]bool{}, subjects: map[fleet.Place]packed{}, older: map[fleet.Place]packed{},
 		metered: map[fleet.Place][]metered{}}
 	s.sum = Summary{Scan: o.Scan, Started: o.Clock.Now(), Resources: map[string]int{}, OwnMetrics: map[evidence.Source]int64{}}
 	return s

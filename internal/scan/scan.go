@@ -37,6 +37,8 @@ type Store interface {
 	PutResources(ctx context.Context, scan int64, place fleet.Place, kind string, page []inventory.Resource) error
 	// PutEvidence records windows whose subjects are recorded.
 	PutEvidence(ctx context.Context, scan int64, windows []*evidence.Window) error
+	// PutHistory records windows of the long look back.
+	PutHistory(ctx context.Context, scan int64, windows []*evidence.Window) error
 	// CloseScope records how the reading of a scope ended. Only a complete one tells that what was not seen is gone.
 	CloseScope(ctx context.Context, scan int64, scope inventory.Scope) error
 }
@@ -71,12 +73,19 @@ type Place struct {
 	Evidence Evidence
 }
 
+// holds tells whether there is something to read that an organization has once, or something else.
+func (p Place) holds(once bool) bool {
+	return slices.ContainsFunc(p.Kinds, func(r Reader) bool { return r.Once == once })
+}
+
 // Reader reads one kind in a place. The driver may also be a kind.VersionReader or a kind.HistoryReader.
 type Reader struct {
 	Kind   string
 	Driver Lister
 	// Source is where the kind's own metric is read, of a driver that is a kind.MetricReader; empty for all others.
 	Source evidence.Source
+	// Once: an organization has it once, so that it is read after everything else.
+	Once bool
 }
 
 // Lister is the part of kind.Driver that a scan uses.
@@ -91,6 +100,11 @@ type Evidence interface {
 	History(ctx context.Context, subjects []fleet.Ref, span evidence.Span, yield func(Observation) error) error
 }
 
+// LookBack is the part of an Evidence that reads far back as well, in the manner of History.
+type LookBack interface {
+	LookBack(ctx context.Context, subjects []fleet.Ref, span evidence.Span, yield func(Observation) error) error
+}
+
 // Observation is what was observed of one instance.
 type Observation = kind.Observation
 
@@ -100,6 +114,14 @@ type Cost struct {
 	Metrics   int64   `json:"metrics"`
 	Calls     int64   `json:"calls"`
 	Dollars   float64 `json:"dollars"`
+	// LookBack is how many of the metrics are of the long look back.
+	LookBack int64 `json:"look_back_metrics,omitempty"`
+}
+
+// plus is the cost of both; the instances of one are among those of the other.
+func (c Cost) plus(lookBack Cost) Cost {
+	return Cost{Instances: max(c.Instances, lookBack.Instances), Metrics: c.Metrics + lookBack.Metrics, Calls: c.Calls + lookBack.Calls,
+		Dollars: c.Dollars + lookBack.Dollars, LookBack: c.LookBack + lookBack.Metrics}
 }
 
 // Options say what is scanned and how.
@@ -114,8 +136,11 @@ type Options struct {
 	// Source is the name of the evidence source, for its scopes; "" reads none, and no kind's own metric either.
 	Source evidence.Source
 	Span   evidence.Span
-	// Estimate tells what evidence costs, from the numbers of instances by place.
-	Estimate func(instances []int) Cost
+	// History is the long look back, which begins before Span; without slots there is none.
+	History evidence.Span
+	// Estimate tells what evidence costs, from the numbers of instances by place, and EstimateLookBack what the long look back costs.
+	Estimate         func(instances []int) Cost
+	EstimateLookBack func(instances []int) Cost
 	// Ceiling keeps evidence from being read where the estimate is above so many dollars; 0 is none. Kinds' own metrics cost
 	// nothing and are read all the same.
 	Ceiling float64
@@ -209,8 +234,8 @@ func skipped(c *policy.Config, a inventory.Account) string {
 // statusActive is Organizations' word for an account that can be entered.
 const statusActive = "ACTIVE"
 
-// inventory reads the regions of all accounts and the resources of all places. Each account becomes a job that adds one
-// for each of its places.
+// inventory reads the regions of all accounts and the resources of all places, the account's global one among them where it has
+// something to read. Each account becomes a job that adds one for each of its places.
 func (s *run) inventory(ctx context.Context, accounts []inventory.Account) error {
 	s.phase(PhaseInventory)
 	q := newQueue(s.opt.Concurrency)
@@ -252,8 +277,10 @@ func (s *run) organization(ctx context.Context, accounts []inventory.Account) er
 		return s.gap(ctx, place, inventory.KindOrganizationPolicy, fleet.ClassOf(err), err.Error())
 	}
 	s.begin(place)
-	s.update(func(p *Progress) { p.Places++ })
-	return s.holding(ctx, place, s.place)
+	if !s.opt.Fleet.Open(place).holds(false) {
+		s.update(func(p *Progress) { p.Places++ })
+	}
+	return s.holding(ctx, place, s.once)
 }
 
 // holding does something in a place when its turn has come.
@@ -269,7 +296,8 @@ func (s *run) holding(ctx context.Context, p fleet.Place, do func(context.Contex
 	return do(ctx, p)
 }
 
-// enter finds the places of an account. One that cannot be entered is a gap in each of its known places.
+// enter finds the places of an account, the global one where it has something to read. An account that cannot be entered is a gap
+// in each of its known places.
 func (s *run) enter(ctx context.Context, a inventory.Account) ([]fleet.Place, error) {
 	in := func(r fleet.Region) fleet.Place { return fleet.Place{Partition: a.Partition, Account: a.ID, Region: r} }
 	regions, err := s.opt.Fleet.Regions(ctx, a)
@@ -312,6 +340,9 @@ func (s *run) enter(ctx context.Context, a inventory.Account) ([]fleet.Place, er
 			return nil, err
 		}
 		s.update(func(*Progress) { s.sum.Disabled++ })
+	}
+	if global := in(""); s.opt.Fleet.Open(global).holds(false) {
+		places = append(places, global)
 	}
 	return places, nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -28,13 +29,14 @@ type memory struct {
 	accounts  []inventory.Account
 	resources map[fleet.Ref]inventory.Resource
 	windows   map[fleet.Ref]int
+	history   map[fleet.Ref]int
 	scopes    map[string]inventory.Scope // "place kind"
 	pages     []int
 	fail      func(what string) error
 }
 
 func newMemory() *memory {
-	return &memory{resources: map[fleet.Ref]inventory.Resource{}, windows: map[fleet.Ref]int{},
+	return &memory{resources: map[fleet.Ref]inventory.Resource{}, windows: map[fleet.Ref]int{}, history: map[fleet.Ref]int{},
 		scopes: map[string]inventory.Scope{},
 		fail:   func(string) error { return nil }}
 }
@@ -65,6 +67,15 @@ func (m *memory) PutEvidence(ctx context.Context, _ int64, windows []*evidence.W
 	return errors.Join(ctx.Err(), m.fail("evidence"))
 }
 
+func (m *memory) PutHistory(ctx context.Context, _ int64, windows []*evidence.Window) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, w := range windows {
+		m.history[w.Subject]++
+	}
+	return errors.Join(ctx.Err(), m.fail("history"))
+}
+
 func (m *memory) CloseScope(ctx context.Context, _ int64, sc inventory.Scope) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -79,6 +90,8 @@ type accounts struct {
 	// manager manages the organization; asking fails with unknown.
 	manager fleet.AccountID
 	unknown error
+	// global: open is asked for the global places of accounts too.
+	global bool
 }
 
 func (a *accounts) Accounts(context.Context) ([]inventory.Account, []fleet.Diagnostic, error) {
@@ -97,7 +110,12 @@ func (a *accounts) Management(context.Context) (fleet.Place, bool, error) {
 	return fleet.Place{Partition: fleet.PartitionAWS, Account: a.manager}, a.manager != "" && a.unknown == nil, a.unknown
 }
 
-func (a *accounts) Open(p fleet.Place) scan.Place { return a.open(p) }
+func (a *accounts) Open(p fleet.Place) scan.Place {
+	if p.Region == "" && a.manager == "" && !a.global {
+		return scan.Place{}
+	}
+	return a.open(p)
+}
 
 // lister emits resources, and then fails with err.
 type lister struct {
@@ -370,4 +388,116 @@ func TestSkippedAccounts(t *testing.T) {
 	if _, err := scan.Run(t.Context(), o); err == nil || !strings.Contains(err.Error(), "999999999999") {
 		t.Errorf("an unknown account gave %v", err)
 	}
+}
+
+// farHistory looks back as well, and keeps who was asked for which span.
+type farHistory struct {
+	history
+	far []string
+	err error
+}
+
+func (h *farHistory) LookBack(ctx context.Context, subjects []fleet.Ref, span evidence.Span, yield func(scan.Observation) error) error {
+	if span.Period != 24*time.Hour {
+		return fmt.Errorf("asked in periods of %s", span.Period)
+	}
+	if h.err != nil {
+		return h.err
+	}
+	for _, s := range subjects {
+		h.far = append(h.far, s.ID)
+		w := evidence.NewWindow(s, evidence.SourceCloudWatch, evidence.MetricNoToken, span)
+		if err := w.Add(span.Start, 3); err != nil {
+			return err
+		}
+		if err := yield(scan.Observation{Windows: []*evidence.Window{w}}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// activities is a group that knows of instances that are no more.
+type activities struct {
+	lister
+	since *time.Time
+	ended map[string]string // by id, the day
+}
+
+func (a *activities) History(_ context.Context, since time.Time, emit func(inventory.Resource) error) error {
+	*a.since = since
+	for _, id := range slices.Sorted(maps.Keys(a.ended)) {
+		err := emit(inventory.Resource{Ref: fleet.Ref{Place: place, Kind: inventory.KindInstance, ID: id}, Status: inventory.StatusTerminated,
+			Attrs: map[string]string{inventory.AttrEnded: a.ended[id]}})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+var place = fleet.Place{Partition: fleet.PartitionAWS, Account: "111111111111", Region: "eu-west-1"}
+
+// TestLookBack: the long window is read of everybody, also of those that ended before the window, who are in nothing else; it is paid
+// for, estimated before, and a gap of its own.
+func TestLookBack(t *testing.T) {
+	var since time.Time
+	h := &farHistory{}
+	var asked []string
+	h.asked = &asked
+	f := &accounts{ids: []fleet.AccountID{place.Account}, open: func(p fleet.Place) scan.Place {
+		if p != place {
+			return scan.Place{}
+		}
+		return scan.Place{Evidence: h, Kinds: []scan.Reader{
+			{Kind: inventory.KindInstance, Driver: &lister{resources: instances(place, 2)}},
+			{Kind: inventory.KindAutoScaling, Driver: &activities{since: &since, ended: map[string]string{"i-new": "2026-02-20", "i-old": "2026-01-05"}}},
+		}}
+	}}
+	m := newMemory()
+	o := options(f, m)
+	o.Source, o.Span = evidence.SourceCloudWatch, evidence.NewSpan(start, 14*24*time.Hour, time.Hour)
+	o.History = evidence.NewSpan(start, 200*24*time.Hour, 24*time.Hour)
+	o.Estimate = func(n []int) scan.Cost {
+		return scan.Cost{Instances: int64(n[0]), Metrics: int64(2 * n[0]), Dollars: 2}
+	}
+	o.EstimateLookBack = func(n []int) scan.Cost { return scan.Cost{Instances: int64(n[0]), Metrics: int64(n[0]), Dollars: 1} }
+	sum, err := scan.Run(t.Context(), o)
+	if err != nil || len(sum.Gaps) != 0 {
+		t.Fatalf("%v, gaps %+v", err, sum.Gaps)
+	}
+	if !since.Equal(o.History.Start) {
+		t.Errorf("the group was asked since %s", since)
+	}
+	if len(asked) != 3 || slices.Contains(asked, "i-old") || len(h.far) != 4 || !slices.Contains(h.far, "i-old") {
+		t.Errorf("asked for the window %v, for the long one %v", asked, h.far)
+	}
+	if len(m.windows) != 3 || len(m.history) != 4 {
+		t.Errorf("%d windows and %d of the long ones are stored", len(m.windows), len(m.history))
+	}
+	if want := (scan.Cost{Instances: 4, Metrics: 10, Dollars: 3, LookBack: 4}); sum.Cost != want {
+		t.Errorf("estimated %+v", sum.Cost)
+	}
+	if want := (scan.Cost{Instances: 3, Metrics: 10, LookBack: 4}); sum.Asked != want {
+		t.Errorf("asked %+v", sum.Asked)
+	}
+	h.err = errors.New("no")
+	sum, err = scan.Run(t.Context(), options2(o, newMemory()))
+	if err != nil || len(sum.Gaps) != 1 || sum.Gaps[0].Kind != "cloudwatch-history" {
+		t.Errorf("denied: %v, gaps %+v", err, sum.Gaps)
+	}
+	o.History = evidence.Span{}
+	h.far, h.err = nil, nil
+	m = newMemory()
+	if sum, err = scan.Run(t.Context(), options2(o, m)); err != nil || len(h.far) != 0 || sum.Asked.LookBack != 0 || !since.Equal(o.Span.Start) {
+		t.Errorf("without: %v, asked %v since %s", err, h.far, since)
+	}
+	if _, ok := m.scopes[place.String()+" cloudwatch-history"]; ok {
+		t.Error("a scope that was not read is on record")
+	}
+}
+
+func options2(o scan.Options, m *memory) scan.Options {
+	o.Store = m
+	return o
 }

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/imdsctl/imdsctl/internal/engine"
+	"github.com/imdsctl/imdsctl/internal/evidence"
 	"github.com/imdsctl/imdsctl/internal/inventory"
 	"github.com/imdsctl/imdsctl/internal/plan"
 	"github.com/imdsctl/imdsctl/internal/rollout"
@@ -37,6 +38,8 @@ func TestMain(m *testing.M) {
 		err = playJournal(strings.SplitN(args, " ", 2))
 	case "scan":
 		err = playScan(args)
+	case "findings":
+		err = playFindings(args)
 	case "lock":
 		err = playLock(args)
 	}
@@ -390,6 +393,80 @@ func TestKilledScan(t *testing.T) {
 		if err := release(); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// playFindings takes findings in, and is killed when all are written and nothing is committed.
+func playFindings(where string) error {
+	o := store.Options{Boundary: func(point string) {
+		if point == "findings:before-commit" {
+			kill()
+		}
+	}}
+	var s *store.Store
+	var err error
+	if store.IsPostgres(where) {
+		s, err = store.OpenPostgres(context.Background(), where, o)
+	} else {
+		s, err = store.Open(where, o)
+	}
+	if err != nil {
+		return err
+	}
+	_, err = s.PutFindings(context.Background(), findingsImport, []string{"digest"}, someFindings)
+	return err
+}
+
+var findingsImport = evidence.Import{Source: evidence.SourceTrace, Origin: "host", At: noon}
+
+func someFindings(yield func(evidence.Finding, error) bool) {
+	for i := range 1000 {
+		f := evidence.Finding{What: evidence.WhatV1Call, Count: 1, First: noon,
+			Subject: evidence.Subject{Kind: inventory.KindInstance, ID: fmt.Sprintf("i-%d", i)}}
+		if !yield(f, nil) {
+			return
+		}
+	}
+}
+
+// TestKilledImport kills an import before its commit: nothing of it is there, and it can be done again.
+func TestKilledImport(t *testing.T) {
+	killedImport(t, func(t testing.TB) string { return filepath.Join(t.TempDir(), "imdsctl.db") }, openAt)
+}
+
+// TestPostgresKilledImport is the same with the database in another process.
+func TestPostgresKilledImport(t *testing.T) { killedImport(t, emptyDatabase, openURL) }
+
+func killedImport(t *testing.T, fresh func(testing.TB) string, open func(t testing.TB, where string, o store.Options) *store.Store) {
+	where := fresh(t)
+	cmd := player(t, "findings "+where)
+	if err := cmd.Run(); err == nil || cmd.ProcessState.ExitCode() == 7 {
+		t.Fatalf("the player was not killed: %v", err)
+	}
+	s := open(t, where, store.Options{})
+	state := func() (imports, findings int, known bool) {
+		list, err := s.Imports(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		found, err := s.Findings(t.Context(), "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		known, err = s.HasFile(t.Context(), evidence.SourceTrace, "digest")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(list), len(found), known
+	}
+	if imports, findings, known := state(); imports != 0 || findings != 0 || known {
+		t.Errorf("of a killed import there are %d imports, %d findings, the file: %t", imports, findings, known)
+	}
+	if _, err := s.PutFindings(t.Context(), findingsImport, []string{"digest"}, someFindings); err != nil {
+		t.Fatal(err)
+	}
+	if imports, findings, known := state(); imports != 1 || findings != 1000 || !known {
+		t.Errorf("done again there are %d imports, %d findings, the file: %t", imports, findings, known)
 	}
 }
 

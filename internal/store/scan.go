@@ -366,8 +366,10 @@ func (s *Store) CloseScope(ctx context.Context, scan int64, scope inventory.Scop
 		if err != nil || scope.Status != inventory.ScopeComplete || scope.Kind == "" {
 			return err
 		}
-		if _, err := tx.ExecContext(ctx, sqlTrimEvidence, place, scope.Kind, scan); err != nil {
-			return err
+		for _, trim := range []string{sqlTrimEvidence, sqlTrimHistory} {
+			if _, err := tx.ExecContext(ctx, trim, place, scope.Kind, scan); err != nil {
+				return err
+			}
 		}
 		kind, err := kindID(ctx, tx, scope.Kind)
 		if err != nil {

@@ -317,11 +317,16 @@ func (s *Store) identify(ctx context.Context) error {
 // update runs fn in one transaction that is alone among its like. Whatever goes wrong, nothing of it stays. On PostgreSQL fn
 // is called again where its transaction was lost: it begins by forgetting what it has gathered.
 func (s *Store) update(ctx context.Context, what string, fn func(tx *txn) error) error {
+	return s.updateAt(ctx, what, "", fn)
+}
+
+// updateAt is update that passes the boundary hook before and after the commit.
+func (s *Store) updateAt(ctx context.Context, what, point string, fn func(tx *txn) error) error {
 	if s.pg != nil {
 		s.pg.writing.Lock()
 		defer s.pg.writing.Unlock()
 	}
-	return s.transaction(ctx, what, "", func(tx *txn) error {
+	return s.transaction(ctx, what, point, func(tx *txn) error {
 		if err := tx.single(ctx); err != nil {
 			return err
 		}

@@ -15,11 +15,21 @@ import (
 // PutEvidence records windows that the scan read, in one transaction. Windows of one subject, source and metric replace each
 // other within a scan. A subject need not be in the inventory.
 func (s *Store) PutEvidence(ctx context.Context, scan int64, windows []*evidence.Window) error {
+	return s.putWindows(ctx, scan, windows, false)
+}
+
+// PutHistory records windows of the long look back, as PutEvidence does those that verdicts rest on; the two never meet. Their
+// scope is that of evidence.Source.History.
+func (s *Store) PutHistory(ctx context.Context, scan int64, windows []*evidence.Window) error {
+	return s.putWindows(ctx, scan, windows, true)
+}
+
+func (s *Store) putWindows(ctx context.Context, scan int64, windows []*evidence.Window, history bool) error {
 	if len(windows) == 0 {
 		return nil
 	}
 	return s.update(ctx, fmt.Sprintf("store %d evidence windows", len(windows)), func(tx *txn) error {
-		w := &windowWriter{tx: tx, scan: scan, spans: map[evidence.Span]int64{}, metrics: map[evidence.Metric]int64{}}
+		w := &windowWriter{tx: tx, scan: scan, history: history, spans: map[evidence.Span]int64{}, metrics: map[evidence.Metric]int64{}}
 		for _, group := range groupBySubjects(windows) {
 			for chunk := range slices.Chunk(group, batch) {
 				if err := w.chunk(ctx, chunk); err != nil {
@@ -67,6 +77,7 @@ func groupBySubjects(windows []*evidence.Window) [][]*evidence.Window {
 type windowWriter struct {
 	tx      *txn
 	scan    int64
+	history bool
 	spans   map[evidence.Span]int64
 	metrics map[evidence.Metric]int64
 }
@@ -86,6 +97,10 @@ func (w *windowWriter) chunk(ctx context.Context, chunk []*evidence.Window) erro
 	if err != nil {
 		return err
 	}
+	into := sqlPutEvidence
+	if w.history {
+		into = sqlPutHistory
+	}
 	args := make([]any, 0, len(chunk)*9)
 	for _, win := range chunk {
 		metric, err := w.metric(ctx, win.Metric)
@@ -103,9 +118,13 @@ func (w *windowWriter) chunk(ctx context.Context, chunk []*evidence.Window) erro
 		if win.Covered.Count() > 0 {
 			data = win.Pack()
 		}
-		args = append(args, place, string(win.Source), w.scan, ids[win.Subject.ID], metric, span, win.Total, last, data)
+		source := win.Source
+		if w.history {
+			source = source.History()
+		}
+		args = append(args, place, string(source), w.scan, ids[win.Subject.ID], metric, span, win.Total, last, data)
 	}
-	_, err = w.tx.ExecContext(ctx, sqlPutEvidence+tuples(len(chunk), 9)+
+	_, err = w.tx.ExecContext(ctx, into+tuples(len(chunk), 9)+
 		` ON CONFLICT (place, source, scan, resource, metric) DO UPDATE SET span = excluded.span, total = excluded.total,
 		last = excluded.last, data = excluded.data`, args...)
 	return err
@@ -172,6 +191,10 @@ func (w *windowWriter) metric(ctx context.Context, m evidence.Metric) (id int64,
 // with windows of it where none did. Older windows are never mixed in. Each window is the caller's own. Breaking off is fine;
 // after an error there is nothing more.
 func (s *Store) Evidence(ctx context.Context, place fleet.Place) iter.Seq2[*evidence.Window, error] {
+	return s.windows(ctx, place, sqlEvidence)
+}
+
+func (s *Store) windows(ctx context.Context, place fleet.Place, statement string) iter.Seq2[*evidence.Window, error] {
 	return func(yield func(*evidence.Window, error) bool) {
 		stopped := false
 		err := s.stream(ctx, "read evidence of "+place.String(), func(tx *txn) error {
@@ -179,7 +202,7 @@ func (s *Store) Evidence(ctx context.Context, place fleet.Place) iter.Seq2[*evid
 			if err != nil || !ok {
 				return err
 			}
-			rows, err := tx.QueryContext(ctx, sqlEvidence, id)
+			rows, err := tx.QueryContext(ctx, statement, id)
 			if err != nil {
 				return err
 			}
@@ -209,6 +232,7 @@ func scanWindow(rows *sql.Rows, place fleet.Place) (*evidence.Window, error) {
 	if err := rows.Scan(&subject.Kind, &subject.ID, &source, &metric, &start, &period, &slots, &data); err != nil {
 		return nil, err
 	}
+	source = source.Present()
 	span := evidence.Span{Start: time.Unix(start, 0).UTC(), Period: time.Duration(period), Slots: slots}
 	w := evidence.NewWindow(subject, source, metric, span)
 	if len(data) == 0 {
@@ -219,8 +243,17 @@ func scanWindow(rows *sql.Rows, place fleet.Place) (*evidence.Window, error) {
 
 // EvidenceOf gathers the windows of a place by subject, in the order of Evidence.
 func (s *Store) EvidenceOf(ctx context.Context, place fleet.Place) (map[fleet.Ref][]*evidence.Window, error) {
+	return gather(s.Evidence(ctx, place))
+}
+
+// HistoryOf gathers the windows of the long look back in the same way.
+func (s *Store) HistoryOf(ctx context.Context, place fleet.Place) (map[fleet.Ref][]*evidence.Window, error) {
+	return gather(s.windows(ctx, place, sqlLookBack))
+}
+
+func gather(windows iter.Seq2[*evidence.Window, error]) (map[fleet.Ref][]*evidence.Window, error) {
 	out := map[fleet.Ref][]*evidence.Window{}
-	for w, err := range s.Evidence(ctx, place) {
+	for w, err := range windows {
 		if err != nil {
 			return nil, err
 		}

@@ -63,6 +63,9 @@ def check(operation_model, status, headers, body):
         if _media(headers) != "application/json":
             problems.add(name, f"content type {_media(headers)!r} is not application/json")
         _check_tree(problems, name, shape, json.loads(body) if body else {}, protocol)
+    elif protocol == "rest-xml":
+        _check_rest_xml(problems, name, shape, headers, body)
+        return problems
     elif protocol == "smithy-rpc-v2-cbor":
         if headers.get("smithy-protocol") != "rpc-v2-cbor":
             problems.add(name, "the header Smithy-Protocol is missing")
@@ -126,6 +129,28 @@ def _check_xml_response(problems, name, shape, protocol, headers, body):
         problems.add(name, f"want one {wrapper}, not {[_local(c) for c in rest]}")
         return
     _check_structure(problems, name, shape, list(rest[0]), protocol)
+
+
+def _check_rest_xml(problems, name, shape, headers, body):
+    """S3's: members in headers, and the rest in a payload or in a document whose root may have any name."""
+    if not headers.get("x-amz-request-id"):
+        problems.add(name, "the header x-amz-request-id is missing")
+    in_headers = {s.serialization["name"].lower() for s in shape.members.values() if s.serialization.get("location") == "header"}
+    standard = {"connection", "content-length", "content-type", "date", "server", "x-amz-request-id", "x-amz-bucket-region"}
+    for header in headers:
+        if header.lower() not in in_headers | standard:
+            problems.add(name, f"the model of {shape.name} has no header {header}")
+    if shape.serialization.get("payload"):
+        return
+    members = {m: s for m, s in shape.members.items() if not s.serialization.get("location")}
+    if not members:
+        if body:
+            problems.add(name, "a body in a response without one")
+        return
+    root = ElementTree.fromstring(body)
+    if root.tag != "{http://s3.amazonaws.com/doc/2006-03-01/}ListBucketResult":
+        problems.add(name, f"the root is {root.tag}")
+    _check_structure(problems, name, shape, list(root), "rest-xml")
 
 
 def _local(element):
@@ -322,9 +347,17 @@ def _check_range(problems, path, shape, size):
 
 def _check_error(problems, operation_model, protocol, status, headers, body):
     name = operation_model.name + " error"
-    if status == 200 or status < 400:
+    if status < 400 and (protocol, status) != ("rest-xml", 301):  # S3 redirects to the region of a bucket
         problems.add(name, f"an error with status {status}")
     code = None
+    if protocol == "rest-xml":
+        if not headers.get("x-amz-request-id"):
+            problems.add(name, "the header x-amz-request-id is missing")
+        if body:
+            root = ElementTree.fromstring(body)
+            if root.tag != "Error" or [_local(e) for e in root] != ["Code", "Message", "RequestId"]:
+                problems.add(name, f"not shaped as S3's: {body!r}")
+        return
     if protocol == "ec2":
         root = ElementTree.fromstring(body)
         shape = [[_local(e) for e in root], [_local(e) for e in root.findall("Errors/Error/*")]]

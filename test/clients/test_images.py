@@ -14,6 +14,7 @@ class Images(SimulatorTest):
         images[1]["deprecated"] = "2024-12-01T00:00:00Z"
         images[2]["state"] = "disabled"
         images[3]["platform"] = "Windows"
+        images[6]["product_codes"] = ["6njl1pau431dv1qxipg63mvah"]
         images += [
             {"id": PUBLIC, "name": "amzn2", "owner": "137112412989", "owner_alias": "amazon", "public": True,
              "deprecated": "2024-06-01T00:00:00Z"},
@@ -58,6 +59,15 @@ class Images(SimulatorTest):
         self.assertEqual("v2.0", self.one(SHARED)["ImdsSupport"])
         self.assertEqual(("Windows", "Windows"), tuple(self.one(OURS[3])[k] for k in ("PlatformDetails", "Platform")))
         self.assertEqual("disabled", self.one(OURS[2])["State"])
+
+    def test_product_codes(self):
+        want = [{"ProductCodeId": "6njl1pau431dv1qxipg63mvah", "ProductCodeType": "marketplace"}]
+        self.assertEqual(want, self.one(OURS[6])["ProductCodes"])
+        self.assertNotIn("ProductCodes", self.one(OURS[5]))
+        coded = [{"Name": "product-code", "Values": ["6njl1pau431dv1qxipg63mvah"]}]
+        self.assertEqual([OURS[6]], self.ids(Filters=coded))
+        [launched] = self.ec2.run_instances(ImageId=OURS[6], MinCount=1, MaxCount=1)["Instances"]
+        self.assertEqual(want, launched["ProductCodes"])
 
     def test_required_for_good(self):
         modify, image = self.ec2.modify_image_attribute, OURS[4]

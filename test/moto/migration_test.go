@@ -33,7 +33,7 @@ organization:
   regions: [%[3]s]
 inventory:
   exclude_kinds: [appstream, ecs-capacity, emr-security-configuration, image-builder, lightsail-instance, organization-policy,
-    workspaces-instance]
+    ssm-agent, workspaces-instance]
 targets: {templates: false, account_defaults: false}
 gates: {heartbeat: none, delay: 0s}
 bake: {low: 0s, medium: 0s, high: 0s, critical: 0s}
@@ -143,6 +143,7 @@ func (s *site) verdicts(t *testing.T, a *app.App) {
 func TestMigration(t *testing.T) {
 	s := &site{server: Start(t), dir: t.TempDir()}
 	s.manifest = s.server.Seed(t)
+	checkSeed(t, s.server, s.manifest)
 	before := s.pointers(t)
 
 	p := s.plan(t)

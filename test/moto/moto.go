@@ -25,8 +25,10 @@ import (
 // Server is a moto_server of one test.
 type Server struct {
 	// URL is the endpoint, for AWS_ENDPOINT_URL.
-	URL string
-	log *bytes.Buffer
+	URL  string
+	log  *bytes.Buffer
+	cli  *python.CLI
+	keys map[fleet.AccountID][]string // of the role in each account, as environment variables
 }
 
 // Manifest says what seed.py has put into a server.
@@ -89,7 +91,7 @@ func Start(t testing.TB) *Server {
 	program := python.Need(t, "moto_server")
 	for range 3 { // the port is free now, and almost surely still when the server takes it
 		port := freePort(t)
-		s := &Server{URL: "http://127.0.0.1:" + port, log: &bytes.Buffer{}}
+		s := &Server{URL: "http://127.0.0.1:" + port, log: &bytes.Buffer{}, keys: map[fleet.AccountID][]string{}}
 		cmd := exec.Command(program, "-H", "127.0.0.1", "-p", port)
 		cmd.Stdout, cmd.Stderr = s.log, s.log
 		cmd.Env = append(os.Environ(), "MOTO_EC2_LOAD_DEFAULT_AMIS=true")
@@ -103,6 +105,7 @@ func Start(t testing.TB) *Server {
 				_ = cmd.Process.Kill() // it may have ended by itself
 				<-ended
 			})
+			s.cli = python.StartCLI(t)
 			return s
 		}
 		_ = cmd.Process.Kill()
@@ -196,7 +199,10 @@ func (s *Server) CLI(t testing.TB, m *Manifest, account fleet.AccountID, region 
 	t.Helper()
 	env := append(s.Environ(), "AWS_DEFAULT_REGION="+string(region), "AWS_REGION="+string(region))
 	if account != m.Management {
-		env = append(env, s.assume(t, m, account)...)
+		if s.keys[account] == nil {
+			s.keys[account] = s.assume(t, m, account)
+		}
+		env = append(env, s.keys[account]...)
 	}
 	s.aws(t, env, out, args...)
 }
@@ -216,13 +222,9 @@ func (s *Server) assume(t testing.TB, m *Manifest, account fleet.AccountID) []st
 
 func (s *Server) aws(t testing.TB, env []string, out any, args ...string) {
 	t.Helper()
-	run := exec.CommandContext(t.Context(), python.Need(t, "aws"), append(args, "--output", "json")...)
-	run.Env = env
-	var stderr bytes.Buffer
-	run.Stderr = &stderr
-	answer, err := run.Output()
+	answer, err := s.cli.Run(env, append(args, "--output", "json")...)
 	if err != nil {
-		t.Fatalf("aws %s: %v\n%s", strings.Join(args, " "), err, stderr.String())
+		t.Fatal(err)
 	}
 	if err := json.Unmarshal(answer, out); err != nil {
 		t.Fatalf("aws %s: %v in %s", strings.Join(args, " "), err, answer)

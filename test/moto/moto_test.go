@@ -7,12 +7,10 @@ import (
 	"github.com/imdsctl/imdsctl/internal/fleet"
 )
 
-// TestSeed checks that the server holds what the manifest says, read by the AWS CLI, and that the manifest covers all that
+// checkSeed checks that the server holds what the manifest says, read by the AWS CLI, and that the manifest covers all that
 // a migration is judged by.
-func TestSeed(t *testing.T) {
-	s := Start(t)
-	m := s.Seed(t)
-
+func checkSeed(t *testing.T, s *Server, m *Manifest) {
+	t.Helper()
 	want := map[string]fleet.Options{}
 	verdicts := map[string]int{}
 	for _, i := range m.Instances {

@@ -15,17 +15,27 @@ type Call struct {
 	Place     *Place
 	Service   *Service
 	Action    string
+	Version   string // of the API, where the protocol says it
 	Principal *Principal
 	RequestID string
 	// Now is the time of the effect.
 	Now time.Time
 	In  wire.Value
 	Out *wire.Writer
+	// Whole is a response that the handler made itself, headers and all, in place of Out; refusals carry its headers as well.
+	Whole *Whole
 
 	spec      Action
 	region    fleet.Region // of the credential scope, also for global services
 	mutated   bool
 	resources []string
+}
+
+// Whole is a response as it goes out.
+type Whole struct {
+	Status int
+	Header http.Header
+	Body   []byte
 }
 
 // Account is the caller's account.

@@ -98,6 +98,18 @@ func (w *World) putRole(account fleet.AccountID, seed RoleSeed, trust string, po
 	return nil
 }
 
+// SeedRole adds or replaces a role that a seed describes, without managed policies.
+func (w *World) SeedRole(account fleet.AccountID, r RoleSeed) error {
+	if r.Name == "" || len(r.Managed) > 0 {
+		return fmt.Errorf("role %q of %s: want a name, and no managed policies", r.Name, account)
+	}
+	policies := map[string]string{}
+	for name, doc := range r.Policies {
+		policies[name] = string(doc)
+	}
+	return w.putRole(account, r, string(r.Trust), policies)
+}
+
 // DeleteRole removes a role; its sessions lose all permissions.
 func (w *World) DeleteRole(account fleet.AccountID, name string) {
 	w.mu.Lock()
@@ -265,6 +277,9 @@ func badKey(p wire.Protocol) error {
 		return &wire.Error{Code: "InvalidClientTokenId", Message: invalid, Status: http.StatusForbidden}
 	case wire.RESTJSON:
 		return &wire.Error{Code: "UnrecognizedClientException", Message: invalid, Status: http.StatusForbidden}
+	case wire.RESTXML:
+		return &wire.Error{Code: "InvalidAccessKeyId", Status: http.StatusForbidden,
+			Message: "The AWS Access Key Id you provided does not exist in our records."}
 	default:
 		return &wire.Error{Code: "UnrecognizedClientException", Message: invalid, Status: http.StatusBadRequest}
 	}
@@ -279,6 +294,8 @@ func expired(p wire.Protocol) error {
 		return &wire.Error{Code: "ExpiredToken", Message: message, Status: http.StatusForbidden}
 	case wire.RESTJSON:
 		return &wire.Error{Code: "ExpiredTokenException", Message: message, Status: http.StatusForbidden}
+	case wire.RESTXML:
+		return &wire.Error{Code: "ExpiredToken", Message: "The provided token has expired.", Status: http.StatusBadRequest}
 	default:
 		return &wire.Error{Code: "ExpiredTokenException", Message: message, Status: http.StatusBadRequest}
 	}
@@ -307,6 +324,8 @@ func unauthenticated(p wire.Protocol, cause error) error {
 			Code: "IncompleteSignature", Status: http.StatusForbidden,
 			Message: "Authorization header requires 'Credential', 'Signature' and 'SignedHeaders' parameters.",
 		}
+	case p == wire.RESTXML:
+		return &wire.Error{Code: "AccessDenied", Message: "Access Denied", Status: http.StatusForbidden}
 	case p == wire.RESTJSON && missing:
 		return &wire.Error{
 			Code: "MissingAuthenticationTokenException", Message: "Missing Authentication Token",

@@ -78,6 +78,8 @@ func throttled(c *Call) error {
 	case wire.RESTJSON:
 		return &wire.Error{Code: cmp.Or(c.Service.ThrottleCode, "ThrottlingException"), Message: "Rate exceeded",
 			Status: http.StatusTooManyRequests}
+	case wire.RESTXML:
+		return &wire.Error{Code: "SlowDown", Message: "Please reduce your request rate.", Status: http.StatusServiceUnavailable}
 	default:
 		return &wire.Error{Code: cmp.Or(c.Service.ThrottleCode, "ThrottlingException"), Message: "Rate exceeded",
 			Status: http.StatusBadRequest}

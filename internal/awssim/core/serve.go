@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/url"
@@ -87,7 +88,13 @@ func (w *World) serveAWS(rw http.ResponseWriter, r *http.Request) {
 	for _, f := range after {
 		f.After(c)
 	}
-	if err != nil {
+	if c.Whole != nil {
+		maps.Copy(rw.Header(), c.Whole.Header)
+	}
+	if err == nil && c.Whole != nil {
+		status, body = c.Whole.Status, c.Whole.Body
+		rw.Header().Set("X-Amz-Request-Id", c.RequestID)
+	} else if err != nil {
 		e := wire.AsError(err)
 		status = e.HTTPStatus()
 		body = wire.WriteError(rw.Header(), c.Out.Protocol(), c.Service.Namespace, c.RequestID, e)
@@ -101,7 +108,11 @@ func (w *World) serveAWS(rw http.ResponseWriter, r *http.Request) {
 			rw.Header().Set("Smithy-Protocol", "rpc-v2-cbor")
 		}
 	}
-	rw.Header().Set("Content-Length", strconv.Itoa(len(body)))
+	if r.Method == http.MethodHead {
+		body = nil
+	} else {
+		rw.Header().Set("Content-Length", strconv.Itoa(len(body)))
+	}
 	rw.WriteHeader(status)
 	_, _ = rw.Write(body) // a caller that has gone away is no fault of the world's
 }
@@ -122,9 +133,14 @@ func (w *World) accept(r *http.Request) (*Call, error) {
 	if s := w.signing[at.service]; s != nil {
 		c.Service = s
 	}
-	req, err := wire.Parse(r, wire.Dialect{EC2: c.Service.offers(wire.EC2Query), Routes: c.Service.routes})
+	parse := c.Service.Parse
+	if parse == nil {
+		dialect := wire.Dialect{EC2: c.Service.offers(wire.EC2Query), Routes: c.Service.routes}
+		parse = func(r *http.Request) (wire.Request, error) { return wire.Parse(r, dialect) }
+	}
+	req, err := parse(r)
 	c.Out = wire.NewWriter(req.Protocol)
-	c.Action, c.In, c.region = req.Action, req.Params, at.region
+	c.Action, c.Version, c.In, c.region = req.Action, req.Version, req.Params, at.region
 	if err != nil {
 		if _, ok := errors.AsType[*wire.Error](err); !ok {
 			return c, fmt.Errorf("%w: %w", errDropBefore, err) // the client went away while sending

@@ -37,6 +37,8 @@ type Service struct {
 	SeedDone func(p *Place) error
 	// Controls are routes of the simulator's own, beside those of the core: "GET /_sim/health".
 	Controls map[string]func(w *World, rw http.ResponseWriter, r *http.Request)
+	// Parse reads a request of a protocol of the service's own (S3's); nil leaves that to package wire.
+	Parse func(r *http.Request) (wire.Request, error)
 	// ThrottleCode is what it calls a refusal for too many calls, where that is not its protocol's own word.
 	ThrottleCode string
 
@@ -129,7 +131,7 @@ func (w *World) register(s *Service) error {
 
 // route reads the routes of a REST service; every action of one has a route, and of no other.
 func (s *Service) route() error {
-	rest := s.offers(wire.RESTJSON)
+	rest := s.offers(wire.RESTJSON) && s.Parse == nil
 	var routes []wire.Route
 	for _, name := range slices.Sorted(maps.Keys(s.Actions)) {
 		a := s.Actions[name]

@@ -327,7 +327,7 @@ func writeInstance(w *wire.Writer, v view) {
 	w.Str("reason", v.Reason)
 	w.Opt("keyName", v.KeyName)
 	w.Int("amiLaunchIndex", int64(v.index))
-	w.List("productCodes", func() {})
+	writeProductCodes(w, v.ProductCodes)
 	w.Str("instanceType", v.InstanceType)
 	w.Time("launchTime", v.LaunchTime)
 	w.Struct("placement", func() {
@@ -339,6 +339,7 @@ func writeInstance(w *wire.Writer, v view) {
 	w.Opt("subnetId", v.SubnetID)
 	w.Opt("vpcId", v.VPCID)
 	w.Opt("privateIpAddress", v.PrivateIP)
+	writeNetwork(w, v)
 	if v.Reason != "" {
 		w.Struct("stateReason", func() {
 			w.Str("code", "Client.UserInitiatedShutdown")

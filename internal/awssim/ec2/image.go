@@ -26,6 +26,7 @@ type ImageState struct {
 	Created                                            time.Time
 	Deprecated                                         time.Time // from when on; zero: never
 	Platform, State                                    string
+	ProductCodes                                       string // of AWS Marketplace, joined by commas
 	Tags                                               []Tag
 }
 
@@ -87,6 +88,9 @@ func imageFilters() map[string]func(imageView, func(string) bool) bool {
 		"architecture": by(func(v imageView) string { return v.Architecture }),
 		"state":        by(func(v imageView) string { return v.State }),
 		"image-type":   by(func(imageView) string { return "machine" }),
+		"product-code": func(v imageView, wanted func(string) bool) bool {
+			return slices.ContainsFunc(productCodes(v.ProductCodes), wanted)
+		},
 		"is-public": by(func(v imageView) string {
 			if v.Public {
 				return "true"
@@ -187,6 +191,9 @@ func writeImage(w *wire.Writer, v imageView) {
 	w.Str("virtualizationType", "hvm")
 	w.Str("hypervisor", "xen")
 	w.Bool("enaSupport", true)
+	if v.ProductCodes != "" {
+		writeProductCodes(w, v.ProductCodes)
+	}
 	w.Str("platformDetails", v.Platform)
 	if strings.HasPrefix(v.Platform, "Windows") {
 		w.Str("platform", "Windows") // so in the model
@@ -198,6 +205,33 @@ func writeImage(w *wire.Writer, v imageView) {
 		w.Str("imdsSupport", "v2.0")
 	}
 	writeTags(w, v.Tags)
+}
+
+// productCodesOf are those of an image; what is launched from it keeps them.
+func (s *Store) productCodesOf(image string) string {
+	if i := s.images[image]; i != nil {
+		return i.Newest().ProductCodes
+	}
+	return ""
+}
+
+// productCodes takes the list of an image or instance apart.
+func productCodes(joined string) []string {
+	if joined == "" {
+		return nil
+	}
+	return strings.Split(joined, ",")
+}
+
+func writeProductCodes(w *wire.Writer, joined string) {
+	w.List("productCodes", func() {
+		for _, code := range productCodes(joined) {
+			w.Struct("", func() {
+				w.Str("productCode", code)
+				w.Str("type", "marketplace")
+			})
+		}
+	})
 }
 
 // deprecated tells whether the image is deprecated at an instant.

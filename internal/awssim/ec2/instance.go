@@ -63,6 +63,12 @@ type InstanceState struct {
 	ProfileARN   string
 	KeyName      string
 	PrivateIP    string
+	PublicIP     string
+	IPv6         string
+	// SecurityGroups are ids, joined by commas, because most instances share them.
+	SecurityGroups string
+	// ProductCodes are the image's at the launch, joined by commas.
+	ProductCodes string
 	Reservation  string
 	ClientToken  string
 	Reason       string // why it is not running

@@ -145,6 +145,7 @@ func (s *Store) start(now time.Time, r resolved) []*Instance {
 			InstanceType: intern(r.InstanceType), SubnetID: intern(r.SubnetID), AZ: intern(r.AZ), VPCID: "vpc-default",
 			ProfileARN: intern(r.ProfileARN), KeyName: intern(r.KeyName), PrivateIP: s.address(), Reservation: reservation,
 			ClientToken: r.ClientToken, LaunchTime: now.Truncate(time.Second), Tags: r.tags, Operator: r.Operator,
+			ProductCodes: intern(s.productCodesOf(r.ImageID)),
 		}
 		st.VPCID = s.vpc()
 		i := &Instance{id: w.NewID("i-"), index: int32(n), lives: []Life{{From: now}}}

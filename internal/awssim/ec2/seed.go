@@ -21,6 +21,9 @@ type Seed struct {
 	// Fleets are EC2 Fleets; SpotFleets are Spot Fleet requests.
 	Fleets     []FleetSeed `json:"fleets,omitempty"`
 	SpotFleets []FleetSeed `json:"spot_fleets,omitempty"`
+	// PrefixLists come before the security groups that name them.
+	PrefixLists    []PrefixListSeed    `json:"prefix_lists,omitempty"`
+	SecurityGroups []SecurityGroupSeed `json:"security_groups,omitempty"`
 }
 
 // DefaultsSeed are the account's metadata defaults; a field left out has no preference.
@@ -48,6 +51,7 @@ type ImageSeed struct {
 	Deprecated   time.Time         `json:"deprecated,omitzero"` // from when on it is deprecated; never by default
 	Platform     string            `json:"platform,omitempty"`  // "Linux/UNIX" by default
 	State        string            `json:"state,omitempty"`     // "available" by default; "pending", "disabled", "deregistered"
+	ProductCodes []string          `json:"product_codes,omitempty"`
 	Tags         map[string]string `json:"tags,omitempty"`
 }
 
@@ -77,20 +81,25 @@ type InstanceSeed struct {
 	ImageID string        `json:"image"`
 	// Template and Version name the launch template it came from, for the tags that EC2 puts on; the options are not
 	// taken from it.
-	Template     string            `json:"template,omitempty"`
-	Version      int64             `json:"version,omitempty"`
-	InstanceType string            `json:"type,omitempty"` // m5.large by default
-	SubnetID     string            `json:"subnet,omitempty"`
-	VPCID        string            `json:"vpc,omitempty"`
-	AZ           string            `json:"az,omitempty"`
-	ProfileARN   string            `json:"profile_arn,omitempty"`
-	KeyName      string            `json:"key_name,omitempty"`
-	PrivateIP    string            `json:"private_ip,omitempty"`
-	Launched     time.Time         `json:"launched,omitzero"` // 90 days ago by default
-	Stopped      time.Time         `json:"stopped,omitzero"`  // for stopped and terminated ones; a day ago by default
-	Status       Status            `json:"status,omitempty"`
-	Tags         map[string]string `json:"tags,omitempty"`
-	Operator     *Operator         `json:"operator,omitempty"`
+	Template     string `json:"template,omitempty"`
+	Version      int64  `json:"version,omitempty"`
+	InstanceType string `json:"type,omitempty"` // m5.large by default
+	SubnetID     string `json:"subnet,omitempty"`
+	VPCID        string `json:"vpc,omitempty"`
+	AZ           string `json:"az,omitempty"`
+	ProfileARN   string `json:"profile_arn,omitempty"`
+	KeyName      string `json:"key_name,omitempty"`
+	PrivateIP    string `json:"private_ip,omitempty"`
+	PublicIP     string `json:"public_ip,omitempty"`
+	IPv6         string `json:"ipv6,omitempty"`
+	// SecurityGroups are ids; they need not be in the seed.
+	SecurityGroups []string          `json:"security_groups,omitempty"`
+	ProductCodes   []string          `json:"product_codes,omitempty"` // its image's by default
+	Launched       time.Time         `json:"launched,omitzero"`       // 90 days ago by default
+	Stopped        time.Time         `json:"stopped,omitzero"`        // for stopped and terminated ones; a day ago by default
+	Status         Status            `json:"status,omitempty"`
+	Tags           map[string]string `json:"tags,omitempty"`
+	Operator       *Operator         `json:"operator,omitempty"`
 }
 
 func seedPlace(p *core.Place, section json.RawMessage, path string) error {
@@ -118,6 +127,9 @@ func seedPlace(p *core.Place, section json.RawMessage, path string) error {
 		if _, err := s.AddInstance(now, in); err != nil {
 			return fmt.Errorf("%s.instances[%d]: %w", path, i, err)
 		}
+	}
+	if err := s.seedSecurity(&seed, path); err != nil {
+		return err
 	}
 	return s.seedFleets(now, &seed, path)
 }
@@ -159,7 +171,7 @@ func (s *Store) AddImage(now time.Time, seed ImageSeed) error {
 		Name: cmp.Or(seed.Name, seed.ID), Description: seed.Description, Owner: cmp.Or(seed.Owner, string(s.place.Account)),
 		OwnerAlias: seed.OwnerAlias, Architecture: cmp.Or(seed.Architecture, "x86_64"), ImdsV2: seed.ImdsV2,
 		Public: seed.Public, Created: seed.Created, Deprecated: seed.Deprecated, State: cmp.Or(seed.State, "available"),
-		Platform: cmp.Or(seed.Platform, "Linux/UNIX"), Tags: tagsOf(seed.Tags),
+		Platform: cmp.Or(seed.Platform, "Linux/UNIX"), Tags: tagsOf(seed.Tags), ProductCodes: strings.Join(seed.ProductCodes, ","),
 	})
 	return nil
 }
@@ -250,7 +262,9 @@ func (s *Store) AddInstance(now time.Time, seed InstanceSeed) (*Instance, error)
 		InstanceType: intern(cmp.Or(seed.InstanceType, "m5.large")), SubnetID: intern(seed.SubnetID),
 		VPCID: intern(cmp.Or(seed.VPCID, s.vpc())), AZ: intern(cmp.Or(seed.AZ, string(s.place.Region)+"a")),
 		ProfileARN: intern(seed.ProfileARN), KeyName: intern(seed.KeyName), PrivateIP: cmp.Or(seed.PrivateIP, s.address()),
-		Reservation: "r-" + id[2:], LaunchTime: seed.Launched, Tags: tagsOf(seed.Tags), Operator: seed.Operator,
+		PublicIP: seed.PublicIP, IPv6: seed.IPv6, SecurityGroups: intern(strings.Join(seed.SecurityGroups, ",")),
+		ProductCodes: intern(cmp.Or(strings.Join(seed.ProductCodes, ","), s.productCodesOf(seed.ImageID))),
+		Reservation:  "r-" + id[2:], LaunchTime: seed.Launched, Tags: tagsOf(seed.Tags), Operator: seed.Operator,
 	})
 	i.applied(seed.Launched, i.state.Newest().Options)
 	life := Life{From: seed.Launched}

@@ -30,7 +30,7 @@ func Service() *core.Service {
 	}
 	for _, group := range []map[string]core.Action{
 		instanceActions(), optionActions(), defaultsActions(), imageActions(), templateActions(), tagActions(),
-		regionActions(), fleetActions(),
+		regionActions(), fleetActions(), securityActions(),
 	} {
 		maps.Copy(s.Actions, group)
 	}

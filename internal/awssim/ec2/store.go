@@ -28,6 +28,9 @@ type Store struct {
 	declared *declarations
 	tokens   map[string]outcome
 	hosts    uint32 // private addresses given
+
+	prefixLists    map[string]*PrefixListSeed // by id
+	securityGroups []*securityGroup           // by serial
 }
 
 type outcome struct {

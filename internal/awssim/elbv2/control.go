@@ -15,7 +15,13 @@ import (
 // seedSection is the section "elasticloadbalancing" of a seed's region.
 type seedSection struct {
 	TargetGroups []TargetGroup `json:"target_groups"`
+	// LoadBalancers may forward to the target groups. Classic ones are those of the first generation.
+	LoadBalancers []Balancer `json:"load_balancers,omitempty"`
+	Classic       []Classic  `json:"classic,omitempty"`
 }
+
+// Seed is the section as a program makes it.
+type Seed = seedSection
 
 func seedPlace(p *core.Place, section json.RawMessage, path string) error {
 	var in seedSection
@@ -27,7 +33,7 @@ func seedPlace(p *core.Place, section json.RawMessage, path string) error {
 			return fmt.Errorf("%s.target_groups[%d]: %w", path, n, err)
 		}
 	}
-	return nil
+	return StoreOf(p).seedBalancers(&in, path)
 }
 
 // order is the body of the simulator's own POST /_sim/targets: it makes a target group or registers more with it, and

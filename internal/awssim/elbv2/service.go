@@ -1,13 +1,15 @@
-// Package elbv2 is the simulator's Elastic Load Balancing version 2, as far as target groups go: which instances are
-// registered with them, and how healthy the load balancer finds those. There are no load balancers and no listeners.
+// Package elbv2 is the simulator's Elastic Load Balancing: load balancers of both generations, each by its version of the API, and
+// the target groups of the second: which instances are registered with them, and how healthy the load balancer finds those. There
+// are no listeners.
 //
-// It keeps target groups, registrations and states set by hand. Everything else follows from EC2, Auto Scaling and the
+// It keeps load balancers, target groups, registrations and states set by hand. Everything else follows from EC2, Auto Scaling and the
 // programs on an instance at the time of the question: members of a group that is attached to a target group are
 // registered, and an instance whose essential program is broken is unhealthy.
 package elbv2
 
 import (
 	"encoding/base64"
+	"slices"
 	"strings"
 
 	"github.com/imdsctl/imdsctl/internal/awssim/core"
@@ -28,8 +30,10 @@ func Service() *core.Service {
 		Name: Name, Protocols: []wire.Protocol{wire.Query}, Namespace: "http://elasticloadbalancing.amazonaws.com/doc/2015-12-01/",
 		Actions: map[string]core.Action{
 			"DescribeTargetGroups": {Bucket: read, Handle: describeGroups,
-				Params: []string{"TargetGroupArns", "Names", "Marker", "PageSize"}},
+				Params: []string{"LoadBalancerArn", "TargetGroupArns", "Names", "Marker", "PageSize"}},
 			"DescribeTargetHealth": {Bucket: read, Handle: describeHealth, Params: []string{"TargetGroupArn", "Targets"}},
+			"DescribeLoadBalancers": {Bucket: read, Handle: describeBalancers,
+				Params: []string{"LoadBalancerArns", "Names", "LoadBalancerNames", "Marker", "PageSize"}},
 		},
 		SeedPlace: seedPlace,
 		Controls:  controls(),
@@ -53,18 +57,20 @@ func describeGroups(c *core.Call) error {
 	if !set {
 		size = pageSize
 	}
-	after := ""
-	if marker := c.In.Str("Marker"); marker != "" {
-		b, err := base64.RawURLEncoding.DecodeString(marker)
-		if err != nil {
-			return invalid("The marker '%s' is not valid", marker)
-		}
-		after = string(b)
+	after, err := markerOf(c)
+	if err != nil {
+		return err
 	}
 	s := StoreOf(c.Place)
 	found, err := s.selected(c.In.Strings("TargetGroupArns"), c.In.Strings("Names"))
 	if err != nil {
 		return err
+	}
+	if arn := c.In.Str("LoadBalancerArn"); arn != "" {
+		if s.balancerByARN(arn) == nil {
+			return balancerNotFound()
+		}
+		found = slices.DeleteFunc(found, func(g *targetGroup) bool { return !slices.Contains(s.before(g), arn) })
 	}
 	var page []*targetGroup
 	more := false
@@ -79,7 +85,7 @@ func describeGroups(c *core.Call) error {
 	}
 	c.Out.List("TargetGroups", func() {
 		for _, g := range page {
-			c.Out.Struct("", func() { writeGroup(c.Out, g) })
+			c.Out.Struct("", func() { writeGroup(c.Out, g, s.before(g)) })
 		}
 	})
 	if more {
@@ -88,7 +94,17 @@ func describeGroups(c *core.Call) error {
 	return nil
 }
 
-func writeGroup(w *wire.Writer, g *targetGroup) {
+// markerOf is the name that the page before ended with.
+func markerOf(c *core.Call) (after string, err error) {
+	marker := c.In.Str("Marker")
+	b, err := base64.RawURLEncoding.DecodeString(marker)
+	if err != nil {
+		return "", invalid("The marker '%s' is not valid", marker)
+	}
+	return string(b), nil
+}
+
+func writeGroup(w *wire.Writer, g *targetGroup, balancers []string) {
 	w.Str("TargetGroupArn", g.arn)
 	w.Str("TargetGroupName", g.Name)
 	w.Str("Protocol", g.Protocol)
@@ -105,7 +121,7 @@ func writeGroup(w *wire.Writer, g *targetGroup) {
 		w.Str("HealthCheckPath", "/")
 		w.Struct("Matcher", func() { w.Str("HttpCode", "200") })
 	}
-	w.List("LoadBalancerArns", func() {})
+	w.Strings("LoadBalancerArns", balancers)
 	w.Str("TargetType", g.Type)
 	w.Str("IpAddressType", "ipv4")
 }

@@ -26,6 +26,11 @@ type TargetGroup struct {
 	// Instances are registered one by one; Groups are Auto Scaling groups that are attached, so that their members are.
 	Instances []string `json:"instances,omitempty"`
 	Groups    []string `json:"groups,omitempty"`
+	// Addresses are targets of the type ip, ARNs of load balancers or functions those of the types alb and lambda.
+	Addresses []string `json:"addresses,omitempty"`
+	ARNs      []string `json:"arns,omitempty"`
+	// Unchecked: instances need not exist, as in AWS, where a registration outlives what it is of.
+	Unchecked bool `json:"unchecked,omitempty"`
 }
 
 type targetGroup struct {
@@ -46,6 +51,9 @@ type target struct {
 type Store struct {
 	place  *core.Place
 	groups map[string]*targetGroup // by name
+
+	balancers map[string]*balancer // of the second generation, by name
+	classic   map[string]*Classic  // by name
 }
 
 // StoreOf is the load balancing of a place, whose lock the caller holds.
@@ -64,15 +72,16 @@ func (s *Store) Put(in TargetGroup) (arn string, err error) {
 		return "", fmt.Errorf("target group %s: type %q is not known", in.Name, in.Type)
 	}
 	for _, id := range in.Instances {
-		if ec2.StoreOf(s.place).Instance(id) == nil {
+		if !in.Unchecked && ec2.StoreOf(s.place).Instance(id) == nil {
 			return "", fmt.Errorf("target group %s: there is no instance %s", in.Name, id)
 		}
 	}
 	g := s.groups[in.Name]
 	if g == nil {
 		g = &targetGroup{TargetGroup: in, arn: s.arn(in.Name), forced: map[string]string{}}
-		g.Instances, g.Groups = nil, nil
+		g.Instances, g.Groups, g.Addresses, g.ARNs = nil, nil, nil, nil
 	}
+	g.Addresses, g.ARNs = append(g.Addresses, in.Addresses...), append(g.ARNs, in.ARNs...)
 	for _, name := range in.Groups {
 		if err := autoscaling.StoreOf(s.place).AttachTargetGroup(name, g.arn); err != nil {
 			return "", fmt.Errorf("target group %s: %w", in.Name, err)
@@ -170,6 +179,9 @@ func (s *Store) targets(g *targetGroup, now time.Time) []target {
 		t := target{id: id, port: g.Port}
 		t.state, t.reason, t.description = s.health(g, id, now)
 		out = append(out, t)
+	}
+	for _, id := range slices.Concat(g.Addresses, g.ARNs) { // nobody looks at what runs there
+		out = append(out, target{id: id, port: g.Port, state: "healthy"})
 	}
 	return out
 }

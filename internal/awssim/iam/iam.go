@@ -1,6 +1,6 @@
 // Package iam simulates the few calls of AWS IAM with which a client looks at roles and asks what they may do. The
-// roles
-// are the core's, and so is their enforcement.
+// roles are the core's, and so is their enforcement, which knows no permissions boundaries. What the package keeps besides is
+// what roles are shown with: instance profiles, managed policies and boundaries.
 package iam
 
 import (
@@ -26,14 +26,16 @@ func Service() *core.Service {
 		Name: "iam", Protocols: []wire.Protocol{wire.Query}, Namespace: "https://iam.amazonaws.com/doc/2010-05-08/",
 		Global: true,
 		Actions: map[string]core.Action{
-			"GetRole":          {Params: []string{"RoleName"}, Access: role, Handle: getRole},
-			"ListRoles":        {Params: []string{"PathPrefix", "Marker", "MaxItems"}, Handle: listRoles},
-			"ListRolePolicies": {Params: []string{"RoleName", "Marker", "MaxItems"}, Access: role, Handle: listRolePolicies},
-			"GetRolePolicy":    {Params: []string{"RoleName", "PolicyName"}, Access: role, Handle: getRolePolicy},
+			"GetRole":                        {Params: []string{"RoleName"}, Access: role, Handle: getRole},
+			"ListRoles":                      {Params: []string{"PathPrefix", "Marker", "MaxItems"}, Handle: listRoles},
+			"ListRolePolicies":               {Params: []string{"RoleName", "Marker", "MaxItems"}, Access: role, Handle: listRolePolicies},
+			"GetRolePolicy":                  {Params: []string{"RoleName", "PolicyName"}, Access: role, Handle: getRolePolicy},
+			"GetAccountAuthorizationDetails": {Params: []string{"Filter", "MaxItems", "Marker"}, Handle: authorizationDetails},
 			"SimulatePrincipalPolicy": {
 				Params: []string{"PolicySourceArn", "ActionNames", "ResourceArns", "ContextEntries"}, Handle: simulate,
 			},
 		},
+		SeedPlace: seedPlace,
 	}
 }
 

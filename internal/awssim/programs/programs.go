@@ -196,6 +196,7 @@ type seedProgram struct {
 	Agent         string          `json:"agent,omitempty"`
 	Version       string          `json:"version,omitempty"`
 	UserAgent     string          `json:"user_agent,omitempty"`
+	APICalls      []string        `json:"api_calls,omitempty"`
 	Speaks        workload.Speaks `json:"speaks"`
 	ExtraHops     int             `json:"extra_hops,omitempty"`
 	V1Disabled    bool            `json:"v1_disabled,omitempty"`
@@ -229,7 +230,7 @@ func seedWorld(w *core.World, section json.RawMessage, path string) error {
 
 func (s seedProgram) program() (workload.Program, error) {
 	p := workload.Program{
-		Name: s.Name, Agent: s.Agent, Version: s.Version, UserAgent: s.UserAgent, Speaks: s.Speaks, ExtraHops: s.ExtraHops,
+		Name: s.Name, Agent: s.Agent, Version: s.Version, UserAgent: s.UserAgent, APICalls: s.APICalls, Speaks: s.Speaks, ExtraHops: s.ExtraHops,
 		V1Disabled: s.V1Disabled, Sticky: s.Sticky, Anchor: s.Anchor, AtBoot: s.AtBoot, Calls: s.Calls, Essential: s.Essential,
 	}
 	for _, d := range []struct {

@@ -36,3 +36,28 @@ func FuzzToken(f *testing.F) {
 		}
 	})
 }
+
+// FuzzAgents feeds the filters and the token of DescribeInstanceInformation with any JSON: nothing is accepted that the API refuses.
+func FuzzAgents(f *testing.F) {
+	f.Add(`{"Filters":[{"Key":"InstanceIds","Values":["i-0123456789abcdef0"]}],"NextToken":"MTA"}`)
+	f.Add(`{"InstanceInformationFilterList":[{"key":"PingStatus","valueSet":["Online"]}]}`)
+	f.Fuzz(func(t *testing.T, body string) {
+		v, err := wire.ParseJSON([]byte(body))
+		if err != nil {
+			return
+		}
+		if n, err := readAgentToken(v.Str("NextToken")); err == nil && n < 0 {
+			t.Errorf("a page that begins at %d", n)
+		}
+		holds, err := agentFilters(v)
+		if err != nil {
+			return
+		}
+		if len(holds) != max(len(v.Items("Filters")), len(v.Items("InstanceInformationFilterList"))) {
+			t.Errorf("%d filters of %s", len(holds), body)
+		}
+		for _, h := range holds {
+			h(&AgentSeed{Instance: "i-0123456789abcdef0"})
+		}
+	})
+}

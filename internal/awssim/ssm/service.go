@@ -1,7 +1,7 @@
 // Package ssm is the simulator's Run Command of AWS Systems Manager: documents are sent to instances, run there within
 // simulated seconds, and are found again by listing.
 //
-// It owns the commands and which instances are managed. What a command does on its instance is one thing: it starts the
+// It owns the commands, which instances are managed, and what their agents report. What a command does on its instance is one thing: it starts the
 // simulated programs anew, through Hosts, so that what a program remembers since its start is forgotten. Every run is
 // kept, so that a test can tell once from twice. Commands show up late, as everything does under the world's
 // consistency delay, and an instance whose agent is not there is refused, as AWS refuses it.
@@ -44,6 +44,9 @@ func Service(hosts Hosts) *core.Service {
 			"ListCommands":           {Bucket: list, Handle: listCommands},
 			"ListCommandInvocations": {Bucket: list, Handle: listInvocations},
 			"GetCommandInvocation":   {Bucket: list, Handle: getInvocation},
+			"DescribeInstanceInformation": {Bucket: list, Handle: describeAgents, Params: []string{
+				"Filters", "InstanceInformationFilterList", "MaxResults", "NextToken",
+			}},
 		},
 		SeedPlace: seedPlace,
 	}
@@ -88,6 +91,7 @@ type store struct {
 	documents map[string]document
 	unmanaged map[string]bool
 	codes     map[string]int
+	agents    []AgentSeed
 	commands  []*command // by serial, which is the position plus one
 	byID      map[string]*command
 	runs      []Run
@@ -118,18 +122,21 @@ func storeOf(p *core.Place) *store {
 	}).(*store)
 }
 
-// seedSection is the section "ssm" of a seed's region.
-type seedSection struct {
+// Seed is the section "ssm" of a seed's region.
+type Seed struct {
 	// Documents are the account's own, which take any parameters.
 	Documents []string `json:"documents,omitempty"`
 	// Unmanaged are instances without a registered agent.
 	Unmanaged []string `json:"unmanaged,omitempty"`
 	// ExitCodes are what commands exit with, by instance, where it is not 0.
 	ExitCodes map[string]int `json:"exit_codes,omitempty"`
+	// Agents report themselves. To a command an instance answers without an entry as well, unless it is unmanaged, so that seeds
+	// that only run commands stay small.
+	Agents []AgentSeed `json:"agents,omitempty"`
 }
 
 func seedPlace(p *core.Place, section json.RawMessage, path string) error {
-	var in seedSection
+	var in Seed
 	if err := core.DecodeStrict(path, section, &in); err != nil {
 		return err
 	}
@@ -146,13 +153,15 @@ func seedPlace(p *core.Place, section json.RawMessage, path string) error {
 	for id, code := range in.ExitCodes {
 		s.codes[id] = code
 	}
-	return nil
+	return s.seedAgents(in.Agents, path)
 }
 
 var (
 	// The patterns of the Systems Manager API reference, SendCommand.
 	documentName = regexp.MustCompile(`^[a-zA-Z0-9_\-.:/]{3,128}$`)
 	instanceID   = regexp.MustCompile(`^(i-(\w{8}|\w{17})|mi-\w{17})$`)
+	// The pattern of DescribeInstanceInformation's AgentVersion, a shape of the model named Version.
+	agentVersion = regexp.MustCompile(`^[0-9]{1,6}(\.[0-9]{1,6}){2,3}$`)
 )
 
 // plainName is a document's name without the ARN around it.

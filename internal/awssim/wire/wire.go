@@ -47,6 +47,8 @@ const (
 	CBOR
 	// RESTJSON is REST with bodies of JSON: method and path name the operation.
 	RESTJSON
+	// RESTXML is S3's REST with bodies of XML or none: its service reads requests itself and writes whole responses.
+	RESTXML
 )
 
 func (p Protocol) String() string {
@@ -63,6 +65,8 @@ func (p Protocol) String() string {
 		return "rpcv2Cbor"
 	case RESTJSON:
 		return "restJson1"
+	case RESTXML:
+		return "restXml"
 	}
 	return "unknown"
 }
@@ -78,6 +82,8 @@ func (p Protocol) ContentType() string {
 		return "application/cbor"
 	case RESTJSON:
 		return "application/json"
+	case RESTXML:
+		return "application/xml"
 	default:
 		return "text/xml;charset=UTF-8"
 	}
@@ -272,6 +278,15 @@ func WriteError(h http.Header, p Protocol, namespace, requestID string, e *Error
 		w.Str("__type", shape)
 		w.Str("message", e.Message)
 		w.end("")
+		return w.buf
+	case RESTXML:
+		h.Set("X-Amz-Request-Id", requestID)
+		w := NewWriter(p)
+		w.buf = append(w.buf, xmlHeader+"\n<Error>"...)
+		w.Str("Code", e.Code)
+		w.Str("Message", e.Message)
+		w.Str("RequestId", requestID)
+		w.buf = append(w.buf, "</Error>"...)
 		return w.buf
 	case EC2Query:
 		w := NewWriter(p)

@@ -54,6 +54,8 @@ func (w *Writer) Response(action, namespace, requestID string, body func() error
 			w.raw("</" + action + "Result>")
 		}
 		w.raw("<ResponseMetadata><RequestId>" + requestID + "</RequestId></ResponseMetadata></" + action + "Response>")
+	case RESTXML:
+		return body()
 	default:
 		w.begin("")
 		if err := body(); err != nil {
@@ -188,7 +190,7 @@ func (w *Writer) Time(name string, t time.Time) {
 
 func (w *Writer) raw(s string) { w.buf = append(w.buf, s...) }
 
-func (w *Writer) isXML() bool { return w.proto == EC2Query || w.proto == Query }
+func (w *Writer) isXML() bool { return w.proto == EC2Query || w.proto == Query || w.proto == RESTXML }
 
 func (w *Writer) element(name string) string {
 	switch {

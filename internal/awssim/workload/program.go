@@ -10,6 +10,8 @@ package workload
 
 import (
 	"fmt"
+	"regexp"
+	"slices"
 	"time"
 )
 
@@ -37,7 +39,10 @@ type Program struct {
 	Version string `json:"version"`
 	// UserAgent is what its AWS calls carry, as CloudTrail shows it.
 	UserAgent string `json:"user_agent,omitempty"`
-	Speaks    Speaks `json:"speaks"`
+	// APICalls are the calls to AWS that it makes after each round that brought it credentials: "s3:GetObject". CloudTrail
+	// shows them, with the version of the protocol that delivered the credentials.
+	APICalls []string `json:"api_calls,omitempty"`
+	Speaks   Speaks   `json:"speaks"`
 	// ExtraHops counts the network hops between the program and its host: 0 on the host, 1 in a container behind a
 	// bridge. A token reaches it only where the hop limit is at least 1 + ExtraHops.
 	ExtraHops int `json:"extra_hops,omitempty"`
@@ -64,6 +69,9 @@ type Program struct {
 	ImpairedAfter time.Duration `json:"impaired_after,omitempty"`
 }
 
+// apiCall is a call to AWS: the service's name in its endpoint, and the operation.
+var apiCall = regexp.MustCompile(`^[a-z0-9-]+:[A-Z][A-Za-z0-9]+$`)
+
 // Validate tells what is wrong with a program's description.
 func (p Program) Validate() error {
 	switch {
@@ -73,6 +81,8 @@ func (p Program) Validate() error {
 		return fmt.Errorf("program %q: speaks %q: want v1-only, v2-only, v2-then-v1 or v1-first", p.Name, p.Speaks)
 	case p.Sticky && p.Speaks != V2ThenV1:
 		return fmt.Errorf("program %q: sticky is for programs that speak v2-then-v1", p.Name)
+	case slices.ContainsFunc(p.APICalls, func(call string) bool { return !apiCall.MatchString(call) }):
+		return fmt.Errorf("program %q: api_calls %q: want service:Operation, such as s3:GetObject", p.Name, p.APICalls)
 	case p.ExtraHops < 0 || p.ExtraHops > 63:
 		return fmt.Errorf("program %q: %d extra hops: want 0 to 63", p.Name, p.ExtraHops)
 	case p.Every < 0 || (p.Every > 0 && p.Every < time.Second) || p.Every%time.Second != 0:

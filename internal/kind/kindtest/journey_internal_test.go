@@ -70,7 +70,7 @@ func TestSharedTemplate(t *testing.T) {
 	snapshot := inventory.Snapshot{Place: b.fixture.Place}
 	kinds := map[string]kind.Kind{}
 	for _, e := range all.List() {
-		if e.Kind.Global {
+		if e.Kind.Lives != kind.Region {
 			continue
 		}
 		d := e.Open(s.config(reality{t}, awsx.Role{}), b.fixture.Place, s.clock)

@@ -389,7 +389,7 @@ func (b *bench) proposes(t T) {
 	s := b.site(t)
 	snapshot := inventory.Snapshot{Place: b.fixture.Place}
 	for _, e := range b.suite.entries {
-		if e.Kind.Global != (b.fixture.Place.Region == "") {
+		if !e.Kind.Lives.In(b.fixture.Place) {
 			continue // it does not live here
 		}
 		cfg := s.config(t, awsx.Role{})

@@ -25,13 +25,17 @@ import (
 	"github.com/imdsctl/imdsctl/internal/kinds/ecscapacity"
 	"github.com/imdsctl/imdsctl/internal/kinds/eksnodegroup"
 	"github.com/imdsctl/imdsctl/internal/kinds/emrsecurityconfiguration"
+	"github.com/imdsctl/imdsctl/internal/kinds/iamrole"
 	"github.com/imdsctl/imdsctl/internal/kinds/imagebuilder"
 	"github.com/imdsctl/imdsctl/internal/kinds/launchconfiguration"
 	"github.com/imdsctl/imdsctl/internal/kinds/launchtemplate"
 	"github.com/imdsctl/imdsctl/internal/kinds/lightsailinstance"
+	"github.com/imdsctl/imdsctl/internal/kinds/loadbalancer"
 	"github.com/imdsctl/imdsctl/internal/kinds/organizationpolicy"
 	"github.com/imdsctl/imdsctl/internal/kinds/sagemakernotebook"
+	"github.com/imdsctl/imdsctl/internal/kinds/securitygroup"
 	"github.com/imdsctl/imdsctl/internal/kinds/spotfleet"
+	"github.com/imdsctl/imdsctl/internal/kinds/ssmagent"
 	"github.com/imdsctl/imdsctl/internal/kinds/workspacesinstance"
 )
 
@@ -55,6 +59,7 @@ func List() []Entry {
 		{eksnodegroup.Kind(), eksnodegroup.Open},
 		{batchenvironment.Kind(), batchenvironment.Open},
 		{ecscapacity.Kind(), ecscapacity.Open},
+		{ssmagent.Kind(), ssmagent.Open},
 		{sagemakernotebook.Kind(), sagemakernotebook.Open},
 		{lightsailinstance.Kind(), lightsailinstance.Open},
 		{beanstalkenvironment.Kind(), beanstalkenvironment.Open},
@@ -62,7 +67,10 @@ func List() []Entry {
 		{appstream.Kind(), appstream.Open},
 		{workspacesinstance.Kind(), workspacesinstance.Open},
 		{imagebuilder.Kind(), imagebuilder.Open},
+		{securitygroup.Kind(), securitygroup.Open},
+		{loadbalancer.Kind(), loadbalancer.Open},
 		{accountdefaults.Kind(), accountdefaults.Open},
+		{iamrole.Kind(), iamrole.Open},
 		{organizationpolicy.Kind(), organizationpolicy.Open},
 	}
 }

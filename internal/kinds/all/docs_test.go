@@ -42,15 +42,34 @@ func document() string {
 		"setting of a future launch follows from them: [launches.md](launches.md). How to add one: [adding-a-kind.md](adding-a-kind.md).\n\n" +
 		"| kind | judged as | v1 calls counted | changes | disrupts | undo |\n|---|---|---|---|---|---|\n")
 	for _, e := range all.List() {
-		row(&b, &e.Kind)
+		if e.Kind.Manner.Role != assess.RoleFact {
+			row(&b, &e.Kind)
+		}
 	}
 	b.WriteString("\n**Disrupts**: `none` leaves what runs alone; `restart` stops and starts it, `replace` puts new instances in its place: both " +
 		"are only planned where `targets.disruptive` allows them. **Undo**: `full` restores every field; `none` cannot be undone: an image waits " +
 		"for a wave of its own with its own approval (`targets.images`), and a refresh is made where `rollout.replacement` chooses it. *Residue* is what stays behind after an undo.\n")
+	b.WriteString("\n## Facts\n\nThese carry no setting. They are read because they tell something about those that do; nothing of them is ever " +
+		"written, and none has a verdict.\n\n| kind | is found | tells |\n|---|---|---|\n")
+	for _, e := range all.List() {
+		if k := &e.Kind; k.Manner.Role == assess.RoleFact {
+			tells := "who runs what, for the verdicts of others"
+			if k.Manner.Risk {
+				tells = "how much is at stake: the [risk](risk.md) of others"
+			}
+			fmt.Fprintf(&b, "| [%s](#%s) | %s | %s |\n", k.Name, k.Name, homes()[k.Lives], tells)
+		}
+	}
 	for _, e := range all.List() {
 		section(&b, &e.Kind)
 	}
 	return b.String()
+}
+
+// homes says where kinds are found.
+func homes() map[kind.Home]string {
+	return map[kind.Home]string{kind.Region: "in every region", kind.Account: "once in an account",
+		kind.Organization: "once in an organization, in its management account"}
 }
 
 func row(b *strings.Builder, k *kind.Kind) {
@@ -58,7 +77,7 @@ func row(b *strings.Builder, k *kind.Kind) {
 	if k.Manner.Metric {
 		counted = "yes"
 	}
-	if k.Manner.Role == assess.RoleFact || k.Manner.Role == assess.RolePolicy {
+	if k.Manner.Role == assess.RolePolicy {
 		counted = ""
 	}
 	var changes, disrupts, undo []string
@@ -74,6 +93,9 @@ func row(b *strings.Builder, k *kind.Kind) {
 
 func section(b *strings.Builder, k *kind.Kind) {
 	fmt.Fprintf(b, "\n## %s\n\n%s\n\n", k.Name, k.Doc)
+	if k.Lives != kind.Region {
+		fmt.Fprintf(b, "* Is found %s\n", homes()[k.Lives])
+	}
 	fmt.Fprintf(b, "* Reads: %s\n", actions(k.Reads))
 	if len(k.Writes) > 0 {
 		fmt.Fprintf(b, "* Writes: %s\n", actions(k.Writes))

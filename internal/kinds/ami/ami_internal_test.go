@@ -5,6 +5,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
+
 	"github.com/imdsctl/imdsctl/internal/assess"
 	"github.com/imdsctl/imdsctl/internal/fleet"
 	"github.com/imdsctl/imdsctl/internal/inventory"
@@ -73,6 +76,30 @@ func TestNeverUndone(t *testing.T) {
 	w := kind.Write{ID: "ami-0123456789abcdef0", Verb: VerbRequireTokens, Revert: true, Before: fleet.State{FieldSupport: supportV2}}
 	if _, err := d.Write(t.Context(), w); fleet.ClassOf(err) != fleet.ErrInvalid {
 		t.Errorf("undo of what cannot be undone: %v", err)
+	}
+}
+
+// The attributes by which an appliance is recognised: product codes, name, owner and age.
+func TestAppliancesAreTold(t *testing.T) {
+	d := &driver{place: place}
+	r := d.resource(&types.Image{
+		ImageId: aws.String("ami-0123456789abcdef0"), Name: aws.String("PA-VM-AWS-9.1.3"), OwnerId: aws.String("679593333241"),
+		CreationDate: aws.String("2020-06-01T10:00:00.000Z"),
+		ProductCodes: []types.ProductCode{
+			{ProductCodeId: aws.String("b"), ProductCodeType: types.ProductCodeValuesMarketplace}, {ProductCodeId: aws.String("a")}, {},
+			{ProductCodeId: aws.String("b")},
+		},
+	})
+	for name, want := range map[string]string{
+		inventory.AttrProductCodes: "a,b", attrName: "PA-VM-AWS-9.1.3", inventory.AttrImageOwner: "679593333241",
+		inventory.AttrCreated: "2020-06-01T10:00:00Z",
+	} {
+		if got := r.Attrs[name]; got != want {
+			t.Errorf("%s is %q, want %q", name, got, want)
+		}
+	}
+	if _, there := d.resource(&types.Image{}).Attrs[inventory.AttrProductCodes]; there {
+		t.Error("an image without product codes has the attribute")
 	}
 }
 

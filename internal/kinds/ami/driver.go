@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -145,9 +146,22 @@ func (d *driver) resource(i *types.Image) inventory.Resource {
 	put(inventory.AttrPlatform, cmp.Or(aws.ToString(i.PlatformDetails), string(i.Platform)))
 	put(inventory.AttrCreated, stamp(aws.ToString(i.CreationDate)))
 	put(inventory.AttrDeprecated, stamp(aws.ToString(i.DeprecationTime)))
+	put(inventory.AttrProductCodes, productCodes(i.ProductCodes))
 	r.Name = cmp.Or(r.Tags["Name"], r.Attrs[attrName])
 	r.Owner = kind.OwnerByTags(r.Tags)
 	return r
+}
+
+// productCodes joins the codes of AWS Marketplace, sorted.
+func productCodes(of []types.ProductCode) string {
+	var out []string
+	for _, c := range of {
+		if id := aws.ToString(c.ProductCodeId); id != "" {
+			out = append(out, id)
+		}
+	}
+	slices.Sort(out)
+	return strings.Join(slices.Compact(out), ",")
 }
 
 // stamp is an instant as EC2 writes it ("2025-03-01T12:00:00.000Z") in RFC 3339; "" for what is none.

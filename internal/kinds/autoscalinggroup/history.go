@@ -42,17 +42,19 @@ func (d *driver) History(ctx context.Context, since time.Time, emit func(invento
 		in.NextToken = out.NextToken
 	}
 	for _, id := range past.ended {
-		if err := emit(d.terminated(id, past.groups[id], past.launched[id])); err != nil {
+		if err := emit(d.terminated(id, past.groups[id], past.launched[id], past.endedAt[id])); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (d *driver) terminated(id, group string, launched time.Time) inventory.Resource {
+func (d *driver) terminated(id, group string, launched, ended time.Time) inventory.Resource {
 	ref := fleet.Ref{Place: d.place, Kind: inventory.KindInstance, ID: id}
 	return inventory.Resource{
 		Ref: ref, Status: inventory.StatusTerminated, Launched: launched, State: fleet.State{},
+		// A day is enough, and those that ended on one share what is stored of them.
+		Attrs: map[string]string{inventory.AttrEnded: ended.UTC().Format(time.DateOnly)},
 		Owner: fleet.Owner{Type: fleet.OwnerAutoScaling, Name: group},
 		Links: []inventory.Link{{
 			Relation: inventory.MemberOf, To: ref.Sibling(inventory.KindAutoScaling, group),
@@ -65,11 +67,12 @@ type lives struct {
 	ended    []string
 	groups   map[string]string
 	launched map[string]time.Time
+	endedAt  map[string]time.Time
 }
 
 func (l *lives) add(a *types.Activity, since time.Time) {
 	if l.groups == nil {
-		l.groups, l.launched = map[string]string{}, map[string]time.Time{}
+		l.groups, l.launched, l.endedAt = map[string]string{}, map[string]time.Time{}, map[string]time.Time{}
 	}
 	start := aws.ToTime(a.StartTime)
 	id, began, ok := parseActivity(aws.ToString(a.Description))
@@ -81,7 +84,7 @@ func (l *lives) add(a *types.Activity, since time.Time) {
 		return
 	}
 	if _, seen := l.groups[id]; !seen {
-		l.groups[id] = aws.ToString(a.AutoScalingGroupName)
+		l.groups[id], l.endedAt[id] = aws.ToString(a.AutoScalingGroupName), start
 		l.ended = append(l.ended, id)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
 	"github.com/aws/smithy-go"
 
 	"github.com/imdsctl/imdsctl/internal/assess"
@@ -141,6 +142,18 @@ func TestTheOperatorSpeaksForItsInstance(t *testing.T) {
 		if _, manuals := propose(kind.Case{Resource: r, Verdict: blocked, Index: ix}); len(manuals) != 1-len(others) {
 			t.Errorf("with %d operators the instance has %v", len(others), manuals)
 		}
+	}
+}
+
+func TestProductCodesOfAnInstance(t *testing.T) {
+	got := attrs(&types.Instance{ProductCodes: []types.ProductCode{
+		{ProductCodeId: aws.String("b")}, {ProductCodeId: aws.String("a"), ProductCodeType: types.ProductCodeValuesMarketplace}, {},
+	}})
+	if got[inventory.AttrProductCodes] != "a,b" {
+		t.Errorf("%q, want them sorted and joined", got[inventory.AttrProductCodes])
+	}
+	if _, there := attrs(&types.Instance{})[inventory.AttrProductCodes]; there {
+		t.Error("an instance without product codes has the attribute")
 	}
 }
 

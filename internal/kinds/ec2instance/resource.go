@@ -2,7 +2,10 @@ package ec2instance
 
 import (
 	"cmp"
+	"maps"
+	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
@@ -131,6 +134,61 @@ func attrs(in *types.Instance) map[string]string {
 		put(inventory.AttrProfile, aws.ToString(in.IamInstanceProfile.Arn))
 	}
 	put(inventory.AttrPlatform, cmp.Or(aws.ToString(in.PlatformDetails), string(in.Platform)))
+	put(inventory.AttrProductCodes, productCodes(in.ProductCodes))
 	put(inventory.AttrPublicIP, aws.ToString(in.PublicIpAddress))
+	if in.State == nil || in.State.Name != types.InstanceStateNameTerminated {
+		network(in, put)
+	}
 	return a
+}
+
+// productCodes joins the codes of AWS Marketplace, sorted.
+func productCodes(of []types.ProductCode) string {
+	var out []string
+	for _, c := range of {
+		if id := aws.ToString(c.ProductCodeId); id != "" {
+			out = append(out, id)
+		}
+	}
+	slices.Sort(out)
+	return strings.Join(slices.Compact(out), ",")
+}
+
+// network says how the instance can be reached: by all addresses of all its interfaces, through the security groups of any of
+// them.
+func network(in *types.Instance, put func(name, value string)) {
+	groups, private, six := map[string]bool{}, map[string]bool{}, map[string]bool{}
+	public := aws.ToString(in.PublicIpAddress)
+	note := func(set map[string]bool, value *string) {
+		if v := aws.ToString(value); v != "" {
+			set[v] = true
+		}
+	}
+	note(private, in.PrivateIpAddress)
+	note(six, in.Ipv6Address)
+	for _, g := range in.SecurityGroups {
+		note(groups, g.GroupId)
+	}
+	for _, eni := range in.NetworkInterfaces {
+		if public == "" && eni.Association != nil {
+			public = aws.ToString(eni.Association.PublicIp)
+		}
+		for _, g := range eni.Groups {
+			note(groups, g.GroupId)
+		}
+		for _, ip := range eni.PrivateIpAddresses {
+			note(private, ip.PrivateIpAddress)
+			if public == "" && ip.Association != nil {
+				public = aws.ToString(ip.Association.PublicIp)
+			}
+		}
+		for _, ip := range eni.Ipv6Addresses {
+			note(six, ip.Ipv6Address)
+		}
+	}
+	joined := func(set map[string]bool) string { return strings.Join(slices.Sorted(maps.Keys(set)), ",") }
+	put(inventory.AttrPublicIP, public)
+	put(inventory.AttrIPv6, joined(six))
+	put(inventory.AttrPrivateIPs, joined(private))
+	put(inventory.AttrSecurityGroups, joined(groups))
 }

@@ -64,7 +64,7 @@ func Kind() kind.Kind {
 			"is ever changed. Service control policies are recognised where they deny launches without required tokens in the " +
 			"documented way, and otherwise only shown.",
 		Manner: assess.Manner{Role: assess.RolePolicy, Metric: true},
-		Global: true,
+		Lives:  kind.Organization,
 		Reads: []kind.Action{
 			{Name: actionList, Resource: "*"}, {Name: actionDescribe, Resource: "*"}, {Name: actionTargets, Resource: "*"},
 			{Name: actionAccounts, Resource: "*"},

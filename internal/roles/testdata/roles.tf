@@ -79,6 +79,7 @@ data "aws_iam_policy_document" "read" {
       "ec2:DescribeLaunchTemplateVersions",
       "ec2:DescribeLaunchTemplates",
       "ec2:DescribeRegions",
+      "ec2:DescribeSecurityGroups",
       "ec2:DescribeSpotFleetRequests",
       "ec2:GetInstanceMetadataDefaults",
       "ecs:DescribeCapacityProviders",
@@ -87,16 +88,19 @@ data "aws_iam_policy_document" "read" {
       "ecs:ListTasks",
       "eks:ListClusters",
       "elasticbeanstalk:DescribeEnvironments",
+      "elasticloadbalancing:DescribeLoadBalancers",
       "elasticloadbalancing:DescribeTargetGroups",
       "elasticloadbalancing:DescribeTargetHealth",
       "elasticmapreduce:DescribeSecurityConfiguration",
       "elasticmapreduce:ListClusters",
       "elasticmapreduce:ListSecurityConfigurations",
+      "iam:GetAccountAuthorizationDetails",
       "imagebuilder:ListInfrastructureConfigurations",
       "lightsail:GetInstance",
       "lightsail:GetInstanceMetricData",
       "lightsail:GetInstances",
       "sagemaker:ListNotebookInstances",
+      "ssm:DescribeInstanceInformation",
       "workspaces-instances:ListWorkspaceInstances",
     ]
 
@@ -205,6 +209,16 @@ data "aws_iam_policy_document" "read" {
     ]
 
     resources = ["arn:${data.aws_partition.current.partition}:imagebuilder:*:${data.aws_caller_identity.current.account_id}:infrastructure-configuration/*"]
+  }
+
+  statement {
+    sid = "ReadSecurityGroup"
+
+    actions = [
+      "ec2:GetManagedPrefixListEntries",
+    ]
+
+    resources = ["arn:${data.aws_partition.current.partition}:ec2:*:*:prefix-list/*"]
   }
 }
 

@@ -26,6 +26,8 @@ type Open func(t testing.TB, o store.Options) *store.Store
 func Run(t *testing.T, open Open) {
 	t.Run("inventory", func(t *testing.T) { runInventory(t, open) })
 	t.Run("evidence", func(t *testing.T) { runEvidence(t, open) })
+	t.Run("findings", func(t *testing.T) { runFindings(t, open) })
+	t.Run("sent", func(t *testing.T) { runSent(t, open) })
 	t.Run("plans", func(t *testing.T) { runPlans(t, open) })
 	t.Run("journal", func(t *testing.T) { runJournal(t, open) })
 	t.Run("control", func(t *testing.T) { runControl(t, open) })
