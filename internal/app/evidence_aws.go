@@ -139,7 +139,8 @@ func (in *importer) lookup(ctx context.Context) (*Imported, error) {
 	out := in.imported(evidence.SourceLookup, "LookupEvents", l.result, l.tally)
 	out.Import.Sample, out.Places, out.Gaps = true, len(places), l.gaps
 	if l.more > 0 {
-		out.Import.Notes = append(out.Import.Notes, fmt.Sprintf("in %d of %d places there were more events than were looked at", l.more, len(places)))
+		out.Import.Notes = append(out.Import.Notes,
+			fmt.Sprintf("in %d of %d places there were more events than were looked at", l.more, len(places)))
 	}
 	if n := len(l.gaps); n > 0 {
 		out.Import.Lost = fmt.Sprintf("%d of %d places or accounts could not be asked, %s among them", n, max(n, len(places)), l.gaps[0].Where)

@@ -149,6 +149,9 @@ func House() Rules {
 				Modules: []string{"github.com/riverqueue/river", "github.com/jackc/pgx/v5"},
 			},
 
+			// The metadata service: the protocol as a server. It knows no AWS.
+			{Package: "internal/imds", Own: []string{"internal/fleet"}, Modules: yaml, NoSQL: true},
+
 			// The simulator: it shares nothing with what it tests but the vocabulary and the clock.
 			{
 				Package: "internal/awssim/...",
@@ -176,7 +179,7 @@ func House() Rules {
 			{
 				Package: "internal/cli/...",
 				Own: with(pure, "internal/app/...", "internal/cli/...", "internal/clock", "internal/demo", "internal/roles",
-					"internal/kind", "internal/report", "internal/attention", "internal/software"),
+					"internal/kind", "internal/report", "internal/attention", "internal/software", "internal/imds"),
 				Modules: faces, NoSQL: true,
 			},
 			{Package: "cmd/imdsctl", Own: []string{"internal/cli"}, NoSQL: true},

@@ -27,6 +27,7 @@ type world struct {
 	evidence  map[fleet.Ref][]*evidence.Window
 	config    string
 	gap       *inventory.Scope
+	farGap    *inventory.Scope // of the long look back
 	scopes    []inventory.Scope
 	findings  []evidence.Finding
 	imports   []evidence.Import
@@ -118,7 +119,7 @@ func (w *world) judge(t interface{ Fatalf(string, ...any) }) *assess.Report {
 		at = w.now
 	}
 	return assess.Place(assess.Input{Findings: w.findings, Imports: w.imports, History: w.history, Manners: manners(), Snapshot: &inventory.Snapshot{Place: place, Resources: w.resources, Scopes: w.scopes},
-		Evidence: w.evidence, EvidenceGap: w.gap, Span: span, Policy: config, Now: at})
+		Evidence: w.evidence, EvidenceGap: w.gap, HistoryGap: w.farGap, Span: span, Policy: config, Now: at})
 }
 
 func TestInstance(t *testing.T) {

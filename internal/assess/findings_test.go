@@ -311,3 +311,12 @@ func TestFindingsOfAVerdictAreBounded(t *testing.T) {
 		t.Errorf("all are counted: %s", v.Why())
 	}
 }
+
+// TestALookBackThatFailedShowsNoSchedule, so that nothing becomes ready for want of it.
+func TestALookBackThatFailedShowsNoSchedule(t *testing.T) {
+	w, i := quiet()
+	w.farGap = &inventory.Scope{Place: place, Kind: "cloudwatch-history", Status: inventory.ScopeGap, Class: fleet.ErrThrottled, Detail: "slow down"}
+	if v := w.judge(t).Verdict(i); v.Status != assess.Unknown || !v.Has(assess.CodeGap) || !strings.Contains(v.Why(), "slow down") {
+		t.Errorf("%s: %s", v.Status, v.Why())
+	}
+}

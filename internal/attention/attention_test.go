@@ -170,7 +170,10 @@ func TestOwners(t *testing.T) {
 	}{
 		{"the account", "", func(*inventory.Resource) {}, "shop", "the account"},
 		{"a tag", "", tagged("Team", "search"), "search", "the tag Team"},
-		{"the first of two tags", "attention: {owner_tags: [squad, team]}", func(r *inventory.Resource) { tagged("team", "a")(r); tagged("Squad", "b")(r) }, "b", "the tag Squad"},
+		{"the first of two tags", "attention: {owner_tags: [squad, team]}", func(r *inventory.Resource) {
+			tagged("team", "a")(r)
+			tagged("Squad", "b")(r)
+		}, "b", "the tag Squad"},
 		{"code", "", func(r *inventory.Resource) { r.Claims = []fleet.Owner{{Type: fleet.OwnerTerraform, Name: "net"}} }, "terraform net", "what made it"},
 		{"a route", `attention: {routes: [{match: {name: i-*}, owner: ops}]}`, tagged("team", "a"), "ops", "the route at imdsctl.yaml:1:22"},
 		{"a route that leaves it to the tags", `attention: {routes: [{match: {name: i-*}, slack: {url_env: A}}]}`, tagged("team", "a"), "a", "the tag team"},
@@ -242,7 +245,8 @@ func TestFindingsBeforeTheWindow(t *testing.T) {
 func TestOneItemForACaller(t *testing.T) {
 	f := newFleet()
 	f.host("i-1", 3)
-	for _, agent := range []string{"Boto3/1.9.2 Python/2.7.16 Botocore/1.12.2", "Boto3/1.9.2 Python/3.6 Botocore/1.12.2 Resource", "Boto3/1.10.0 Botocore/1.13.0"} {
+	for _, agent := range []string{"Boto3/1.9.2 Python/2.7.16 Botocore/1.12.2", "Boto3/1.9.2 Python/3.6 Botocore/1.12.2 Resource",
+		"Boto3/1.10.0 Botocore/1.13.0"} {
 		f.found("i-1", evidence.WhatV1Credentials, evidence.SourceCloudTrail, "botocore", "1.12.2", agent)
 	}
 	f.found("i-1", evidence.WhatV1Call, evidence.SourceTrace, "boto3", "1.9.2", "python billing.py (pid 7)")
@@ -388,7 +392,8 @@ func TestFindProperties(t *testing.T) {
 					source = evidence.SourceSoftware
 				}
 				f.found(id, what, source, rapid.SampledFrom(products).Draw(t, "product"),
-					rapid.SampledFrom([]string{"1.9.2", "2.0.0", "99", ""}).Draw(t, "version"), rapid.SampledFrom([]string{"", "Boto3/1.9.2 Botocore/1.12.2", "kiam/3.0", "x"}).Draw(t, "detail"))
+					rapid.SampledFrom([]string{"1.9.2", "2.0.0", "99", ""}).Draw(t, "version"),
+					rapid.SampledFrom([]string{"", "Boto3/1.9.2 Botocore/1.12.2", "kiam/3.0", "x"}).Draw(t, "detail"))
 			}
 		}
 		items, report := f.find(t)

@@ -18,10 +18,6 @@ import (
 // workload lists what a workload's verdict asks for.
 func (f *finder) workload(w *workload) {
 	v := w.verdict
-	called := v.Basis.Calls+v.Basis.Rejected > 0 ||
-		slices.ContainsFunc(w.findings, func(finding evidence.Finding) bool {
-			return finding.What.Calls() && !finding.Last.Before(f.Span.Start)
-		})
 	switch {
 	case v.Status == assess.Exempt || v.Override != "" || v.Has(assess.CodeExceptionExpired):
 		return // exceptions has the latter; an override is a person's word that nothing is to be done
@@ -31,7 +27,7 @@ func (f *finder) workload(w *workload) {
 		}
 		return
 	case v.Has(assess.CodeManaged):
-		if called {
+		if f.called(w) {
 			f.callers(w)
 		}
 		return // else managed has it
@@ -43,6 +39,13 @@ func (f *finder) workload(w *workload) {
 		f.unseen(w)
 	}
 	f.hopsHigh(w)
+}
+
+// called tells whether somebody calls, by the metric or by what others saw inside the window.
+func (f *finder) called(w *workload) bool {
+	return w.verdict.Basis.Calls+w.verdict.Basis.Rejected > 0 || slices.ContainsFunc(w.findings, func(finding evidence.Finding) bool {
+		return finding.What.Calls() && !finding.Last.Before(f.Span.Start)
+	})
 }
 
 // unseen lists a workload of which too little is known.
@@ -177,13 +180,18 @@ func (f *finder) hidden(kind string) int {
 	n := 0
 	for _, w := range f.workloads {
 		for _, m := range w.members {
-			if v := f.Report.Verdict(m.Ref); v != nil && v.Has(assess.CodeGap) && (kind == "" || strings.Contains(v.Why(), kind) ||
-				strings.Contains(v.Why(), evidence.Source(kind).Title())) {
+			if v := f.Report.Verdict(m.Ref); v != nil && v.Has(assess.CodeGap) && tells(kind, v) {
 				n++
 			}
 		}
 	}
 	return n
+}
+
+// tells tells whether a verdict is that of the gap of a kind, or of a place.
+func tells(kind string, v *assess.Verdict) bool {
+	why := v.Why()
+	return kind == "" || strings.Contains(why, kind) || strings.Contains(why, evidence.Source(kind).Title())
 }
 
 // open says how a gap is closed.
@@ -213,7 +221,7 @@ func (f *finder) open(sc *inventory.Scope, asked string) (fix string, links []st
 
 // unread lists a workload that rests on something no scan has looked for, where no gap tells of it.
 func (f *finder) unread(w *workload) {
-	if len(f.Gaps) > 0 {
+	if slices.ContainsFunc(f.Gaps, func(sc inventory.Scope) bool { return tells(sc.Kind, w.verdict) }) {
 		return // the gap has its item, and says how many rest on it
 	}
 	i := f.verdictItem(w, Gap, "something that it rests on was not read")
@@ -266,8 +274,11 @@ func (f *finder) exception(r *inventory.Resource, v *assess.Verdict, e *policy.E
 func (f *finder) managed() {
 	for _, w := range f.workloads {
 		v := w.verdict
-		if !v.Has(assess.CodeManaged) || v.Status != assess.Blocked || v.Basis.Calls+v.Basis.Rejected > 0 {
+		if !v.Has(assess.CodeManaged) || v.Status != assess.Blocked || f.called(w) {
 			continue
+		}
+		if len(w.members) == 0 && len(f.index.Operators(w.ref)) > 0 {
+			continue // whoever operates it is judged as well
 		}
 		var r *inventory.Resource
 		if r = w.self; len(w.members) > 0 {

@@ -65,7 +65,8 @@ func (f *finder) gather() {
 	}
 	for _, v := range f.Report.All() {
 		if f.Manners[v.Ref.Kind].Role == assess.RoleLauncher && len(f.index.Hosts(v.Ref)) == 0 {
-			of(v.Ref, disposed(v)).verdict = v
+			w := of(v.Ref, disposed(v))
+			w.verdict, w.findings, w.risk = v, slices.Clone(v.Findings), v.Risk
 		}
 	}
 	for _, w := range f.workloads {

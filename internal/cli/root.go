@@ -84,7 +84,7 @@ Exit codes: 0 done, 1 failed, 2 used wrongly, 3 finished but something needs att
 	root.AddCommand(s.scanCommand(), s.statusCommand(), s.resourcesCommand(), s.launchesCommand(), s.criticalityCommand(), s.whyCommand(), s.attentionCommand(),
 		s.evidenceCommand(), s.softwareCommand(), s.planCommand(),
 		s.showCommand(), s.rehearseCommand(),
-		s.applyCommand(), s.rolloutCommand(), s.workerCommand(), s.rolesCommand(), s.doctorCommand(), s.simCommand(), s.demoCommand(),
+		s.applyCommand(), s.rolloutCommand(), s.workerCommand(), s.rolesCommand(), s.doctorCommand(), s.simCommand(), s.imdsCommand(), s.demoCommand(),
 		s.versionCommand())
 	walk(root, func(c *cobra.Command) {
 		c.Args, c.SuggestionsMinimumDistance, c.Long = counted(c.Args), 2, reflow(c.Long)

@@ -156,7 +156,7 @@ func (s *session) showSources(sources []app.SourceStatus) {
 		if x.Lost > 0 {
 			what += ", " + count(x.Lost) + " incomplete"
 		}
-		rows = append(rows, []string{x.Source.Title(), day(x.From), day(x.To), what, brief(time.Duration(x.AgeSeconds) * time.Second)})
+		rows = append(rows, []string{x.Source.Title(), day(x.From), day(x.To), what, oldness(x.AgeSeconds)})
 	}
 	fmt.Fprintln(s.env.Out, "\nEvidence:")
 	fmt.Fprint(s.env.Out, s.out.table([]column{{title: "SOURCE"}, {title: "FROM"}, {title: "TO"}, {title: "HOLDS", flexible: true, floor: 16},

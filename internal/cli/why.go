@@ -259,6 +259,14 @@ func sourceColumns() []column {
 		{title: "AGE", right: true}}
 }
 
+// oldness is how old something is; what was observed until a moment ago is of now.
+func oldness(seconds int64) string {
+	if seconds < 60 {
+		return "now"
+	}
+	return brief(time.Duration(seconds) * time.Second)
+}
+
 func sourceRows(sources []assess.SourceBasis) [][]string {
 	var rows [][]string
 	for _, x := range sources {
@@ -267,7 +275,7 @@ func sourceRows(sources []assess.SourceBasis) [][]string {
 			covered = fmt.Sprintf("%.1f %%", 100**x.Coverage)
 		}
 		rows = append(rows, []string{x.Source.Title(), x.From.UTC().Format(time.DateOnly), x.To.UTC().Format(time.DateOnly), covered, x.Saw(),
-			brief(time.Duration(x.AgeSeconds) * time.Second)})
+			oldness(x.AgeSeconds)})
 	}
 	return rows
 }

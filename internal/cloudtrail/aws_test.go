@@ -46,13 +46,13 @@ const seed = `{
     {"name": "modern", "user_agent": "aws-sdk-go-v2/1.41.0 lang/go#1.26", "speaks": "v2-then-v1", "every": "2h",
      "anchor": "2026-11-01T00:40:00Z", "api_calls": ["ec2:DescribeTags"], "where": {"tags": ["app=billing", "app=shop"]}}]},
   "cloudtrail": {"trails": [{"name": "org", "bucket": "org-trail", "prefix": "audit", "organization": "o-exampleorg",
-    "data_events": true, "history": "120h", "without": ["2026-11-17"]}]}},
+    "data_events": true, "history": "96h", "without": ["2026-11-17"]}]}},
 "accounts": [
   {"id": "999988887777", "global": {"athena": {"region": "eu-west-1", "workgroups": [{"name": "audit", "output": "s3://results/"}],
     "tables": [{"database": "audit", "name": "logs", "trail": "org", "partition": "timestamp"}]}}},
   {"id": "444455556666", "global": {"s3": {"buckets": [{"name": "org-trail", "region": "us-west-2", "readers": ["999988887777"],
      "objects": [
-      {"key": "audit/AWSLogs/o-exampleorg/111122223333/CloudTrail-Digest/eu-west-1/2026/11/18/111122223333_CloudTrail-Digest_eu-west-1_t_eu-west-1_20261118T193649Z.json.gz", "text": "{}"},
+      {"key": "audit/AWSLogs/o-exampleorg/111122223333/CloudTrail-Digest/eu-west-1/2026/11/18/x.json.gz", "text": "{}"},
       {"key": "audit/AWSLogs/o-exampleorg/111122223333/Config/eu-west-1/2026/11/18/x.json.gz", "text": "not CloudTrail's"},
       {"key": "audit/AWSLogs/o-exampleorg/111122223333/CloudTrail/eu-west-1/2026/1/x.txt", "text": "a note"}]},
      {"name": "closed", "region": "eu-west-1"}]}}},
@@ -166,7 +166,10 @@ func TestABucketInAnotherRegionIsRead(t *testing.T) {
 	if got := of(all, "11-17"); len(got) > 0 {
 		t.Errorf("of the day without files: %v", got)
 	}
-	want := []cloudtrail.Missing{{Place: cloudtrail.Place{Account: shop, Region: "eu-west-1"}, Whole: true}, {Place: cloudtrail.Place{Account: bank, Region: "eu-central-1"}, Whole: true}}
+	want := []cloudtrail.Missing{
+		{Place: cloudtrail.Place{Account: shop, Region: "eu-west-1"}, Whole: true},
+		{Place: cloudtrail.Place{Account: bank, Region: "eu-central-1"}, Whole: true},
+	}
 	for i := range want {
 		want[i].From = time.Date(2026, 11, 17, 0, 0, 0, 0, time.UTC)
 		want[i].To = want[i].From
@@ -207,10 +210,11 @@ func TestDaysAreNotReadForNothing(t *testing.T) {
 }
 
 func TestWhatMayNotBeReadIsAGap(t *testing.T) {
-	if _, err := cloudtrail.OpenBucket(t.Context(), newSite(t, awssim.Options{}).sessions(caller), "eu-west-1", "s3://nowhere"); fleet.ClassOf(err) != fleet.ErrGone {
+	s := newSite(t, awssim.Options{})
+	_, err := cloudtrail.OpenBucket(t.Context(), s.sessions(caller), "eu-west-1", "s3://nowhere")
+	if fleet.ClassOf(err) != fleet.ErrGone {
 		t.Errorf("a bucket that is not there: %v", err)
 	}
-	s := newSite(t, awssim.Options{})
 	closed := s.report(t, "s3://closed/AWSLogs/", cloudtrail.Span{})
 	if len(closed.Gaps) != 1 || !strings.Contains(closed.Gaps[0].Reason, "AccessDenied") {
 		t.Errorf("a closed bucket: %+v", closed.Gaps)
@@ -254,7 +258,7 @@ func TestWhatMayNotBeReadIsAGap(t *testing.T) {
 // What Athena counts is what the files hold.
 func TestAthenaAgreesWithTheFiles(t *testing.T) {
 	s := newSite(t, awssim.Options{})
-	span := cloudtrail.Span{From: time.Date(2026, 11, 16, 0, 0, 0, 0, time.UTC), To: time.Date(2026, 11, 20, 0, 0, 0, 0, time.UTC)}
+	span := cloudtrail.Span{From: time.Date(2026, 11, 18, 0, 0, 0, 0, time.UTC), To: time.Date(2026, 11, 20, 0, 0, 0, 0, time.UTC)}
 	files := findings(s.report(t, "s3://org-trail/audit/", span).Tally)
 	read := map[string]int64{}
 	for _, partition := range []string{"", "timestamp"} {

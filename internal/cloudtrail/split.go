@@ -196,19 +196,28 @@ func (s *splitter) object(top bool) (raw []byte, problem string, err error) {
 			}
 			i++
 		}
-		if i-start > largestRecord {
-			s.pos = start
-			s.drop(0)
-			return nil, problemTooBig, nil
+		moved, problem := s.extend(start, i)
+		if problem != "" {
+			return nil, problem, nil
 		}
-		s.pos = start
-		moved, ok := s.fill(start)
 		start, i, at.from, at.to = start-moved, i-moved, at.from-moved, at.to-moved
-		if !ok {
-			s.pos, s.list, s.envelope = s.end, false, false
-			return nil, problemCutOff, nil
-		}
 	}
+}
+
+// extend reads more of the record that begins at start and was looked at up to i. It tells how far the record moved, or why there
+// will be none.
+func (s *splitter) extend(start, i int) (moved int, problem string) {
+	s.pos = start
+	if i-start > largestRecord {
+		s.drop(0)
+		return 0, problemTooBig
+	}
+	moved, ok := s.fill(start)
+	if !ok {
+		s.pos, s.list, s.envelope = s.end, false, false
+		return 0, problemCutOff
+	}
+	return moved, ""
 }
 
 // isList tells the names under which records stand.

@@ -278,7 +278,8 @@ func TestWhereSecretsComeFrom(t *testing.T) {
 	files := map[string]struct {
 		content string
 		mode    uint32
-	}{"good": {address + "\n", 0o600}, "read-only": {address, 0o400}, "open": {address, 0o640}, "empty": {" \n", 0o600}, "long": {strings.Repeat("x", 9999), 0o600}}
+	}{"good": {address + "\n", 0o600}, "read-only": {address, 0o400}, "open": {address, 0o640}, "empty": {" \n", 0o600},
+		"long": {strings.Repeat("x", 9999), 0o600}}
 	s, _ := sender(map[string]string{"EMPTY": " ", "PLAIN": "http://hooks.example.com/secretsecret", "USER": "https://u:p@hooks.example.com/x",
 		"NONE": "secretsecret"})
 	s.File = func(path string) ([]byte, uint32, error) {

@@ -197,6 +197,9 @@ curl http://169.254.169.254/latest/meta-data/instance-id`},
 	{"a proxy is set, and still it calls", "boot.sh", `export no_proxy=169.254.169.254
 @@ call
 curl http://169.254.169.254/latest/meta-data/instance-id`},
+	{"a proxy is left out for the call itself", "boot.sh", `
+@@ call
+no_proxy=169.254.169.254 curl http://169.254.169.254/latest/meta-data/instance-id`},
 	{"Windows' line ends", "boot.cmd", "rem nothing\r\n@@ call\r\ncurl http://169.254.169.254/latest/meta-data/instance-id\r\n"},
 }
 
@@ -223,6 +226,8 @@ token = requests.put(URL + "api/token", headers={"X-aws-ec2-metadata-token-ttl-s
 	{"Google", "gcp.go", `const metadataIP = "169.254.169.254"
 req.Header.Set("Metadata-Flavor", "Google")
 u := "http://" + metadataIP + "/computeMetadata/v1/" + suffix`},
+	{"Google, through a variable", "gcp.sh", "IP=169.254.169.254\n" + strings.Repeat("echo working\n", 20) +
+		"curl -H 'Metadata-Flavor: Google' \"http://$IP/computeMetadata/v1/instance/id\""},
 	{"OpenStack", "os.sh", `curl http://169.254.169.254/openstack/latest/meta_data.json`},
 	{"Oracle", "oci.sh", `curl http://169.254.169.254/opc/v1/instance/`},
 	{"DigitalOcean", "do.sh", `curl -s http://169.254.169.254/metadata/v1/id`},

@@ -171,6 +171,13 @@ func put(t testing.TB, data []byte) string {
 	return name
 }
 
+func writeOne(t testing.TB, name string, data []byte) string {
+	t.Helper()
+	dir := t.TempDir()
+	write(t, dir, map[string]string{name: string(data)})
+	return filepath.Join(dir, name)
+}
+
 // TestLinks: what links lead to is looked at once, at its own place; what they lead to outside is a gap with its path, and so is a
 // circle. Nothing outside is read.
 func TestLinks(t *testing.T) {
@@ -302,6 +309,15 @@ func TestBombs(t *testing.T) {
 	items, gaps, _ = found(r)
 	same(t, "items beside bombs", items, "botocore 1.13.24 b/"+recordPath)
 	same(t, "gaps", gaps, "a.jar!/x.sh", "c.zip!/"+strings.Repeat("next.zip!/", 7)+"next.zip", "d.sh")
+
+	var names []string
+	for i := range 600 {
+		names = append(names, fmt.Sprintf("%d%s", i, strings.Repeat("n", 60_000)), "")
+	}
+	r = scan(t, filepath.Dir(writeOne(t, "names.jar", zipOf(t, names...))), software.Options{})
+	if _, gaps, _ := found(r); !slices.Equal(gaps, []string{"names.jar"}) || !strings.Contains(r.Gaps[0].Reason, "directory is larger") {
+		t.Errorf("the gaps of an archive that is all directory: %.300q", r.Gaps)
+	}
 
 	var many []entry
 	for i := range 100 {

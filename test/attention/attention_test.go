@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"flag"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -166,13 +167,35 @@ func (c *command) findings(all []evidence.Finding) []string {
 	return out
 }
 
+// evidence takes in CloudTrail's logs from their bucket, what a look at the disks finds, and other findings.
+func (c *command) evidence(code int, w *world) {
+	c.t.Helper()
+	args := append([]string{"evidence", "import", "s3://" + bucket}, c.findings(w.findings)...)
+	for _, id := range slices.Sorted(maps.Keys(w.disks)) {
+		disk := filepath.Join(c.dir, "disk-"+id)
+		for name, content := range w.disks[id] {
+			path := filepath.Join(disk, name)
+			if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+				c.t.Fatal(err)
+			}
+			if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+				c.t.Fatal(err)
+			}
+		}
+		out := filepath.Join(c.dir, id+".jsonl")
+		c.run(cli.ExitDone, "software", "scan", disk, "--for", "instance/"+id, "--out", out)
+		args = append(args, out)
+	}
+	c.run(code, args...)
+}
+
 func TestEveryCauseIsNamedAndNothingElse(t *testing.T) {
 	t.Parallel()
 	w := everyCause()
 	c := begin(t, w, strings.Replace(config, "\nexceptions:\n", ending, 1))
 	c.fault(core.Fault{Service: "appstream", Action: "DescribeFleets", Deny: true})
 	c.run(cli.ExitAttention, "scan")
-	c.run(cli.ExitAttention, append([]string{"evidence", "import", "s3://" + bucket}, c.findings(w.findings)...)...)
+	c.evidence(cli.ExitAttention, w)
 
 	items := c.items(cli.ExitAttention)
 	for _, x := range w.wants {
@@ -217,7 +240,7 @@ func TestTable(t *testing.T) {
 	c := begin(t, w, strings.Replace(config, "\nexceptions:\n", ending, 1))
 	c.fault(core.Fault{Service: "appstream", Action: "DescribeFleets", Deny: true})
 	c.run(cli.ExitAttention, "scan")
-	c.run(cli.ExitAttention, append([]string{"evidence", "import", "s3://" + bucket}, c.findings(w.findings)...)...)
+	c.evidence(cli.ExitAttention, w)
 	table := c.run(cli.ExitAttention, "attention")
 	for line := range strings.SplitSeq(table, "\n") {
 		if n := len([]rune(line)); n > 100 {
@@ -255,7 +278,7 @@ func TestHealthyFleet(t *testing.T) {
 	w.well()
 	c := begin(t, w, config)
 	c.run(cli.ExitDone, "scan")
-	c.run(cli.ExitDone, append([]string{"evidence", "import", "s3://" + bucket}, c.findings(w.findings)...)...)
+	c.evidence(cli.ExitDone, w)
 	if items := c.items(cli.ExitDone, "--fail-on", "any"); len(items) != 0 {
 		t.Errorf("%d items: %+v", len(items), items)
 	}

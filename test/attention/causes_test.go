@@ -100,14 +100,16 @@ func (w *world) agents() {
 func (w *world) foundCallers() {
 	id := w.instance(ireland, machine{tags: team("reports", "Name", "nightly")})
 	w.runs("nightly", v1(), id)
-	w.found(evidence.WhatSoftware, "aws-sdk-java-v1", "1.11.600", "/opt/app/lib/aws-java-sdk-core-1.11.600.jar", id)
-	w.expect(want{"nightly", attention.OldSDK, attention.Likely, "reports", "1.11.678", "1.11.600", 1})
+	w.installed(id, map[string]string{"usr/lib/python3/dist-packages/boto3-1.9.2.dist-info/METADATA": "Metadata-Version: 2.1\nName: boto3\nVersion: 1.9.2\n",
+		"usr/lib/python3/dist-packages/requests-2.31.0.dist-info/METADATA": "Metadata-Version: 2.1\nName: requests\nVersion: 2.31.0\n"})
+	w.expect(want{"nightly", attention.OldSDK, attention.Likely, "reports", "Upgrade boto3 to 1.12.6", "1.9.2 knows only IMDSv1", 1})
 
 	id = w.instance(ireland, machine{tags: team("backup", "Name", "backup")})
 	w.runs("backup", v1(), id)
-	w.found(evidence.WhatRawCall, "", "", "/usr/local/bin/backup.sh:12", id)
-	w.expect(want{"backup", attention.RawCall, attention.Likely, "backup", "Ask for a token first, and send it with each request, in /usr/local/bin/backup.sh:12",
-		"backup.sh:12", 1})
+	w.installed(id, map[string]string{"usr/local/bin/backup.sh": "#!/bin/sh\nset -e\n" +
+		"ROLE=$(curl -s http://169.254.169.254/latest/meta-data/iam/security-credentials/)\naws s3 sync /data s3://backup-$ROLE\n"})
+	w.expect(want{"backup", attention.RawCall, attention.Likely, "backup", "Ask for a token first, and send it with each request, in usr/local/bin/backup.sh:3",
+		"backup.sh:3", 1})
 
 	id = w.instance(ireland, machine{tags: team("legacy", "Name", "importer")})
 	w.runs("importer", v1(), id)
@@ -157,7 +159,8 @@ func (w *world) settings() {
 	w.expect(want{"default", attention.Managed, attention.Certain, "cluster", "metadataOptions.httpTokens: required in the EC2NodeClass", "karpenter default", 1})
 
 	w.group(ireland, "done", fleet.TokensOptional, machine{tags: team("front"), tokens: fleet.TokensRequired})
-	w.expect(want{"done", attention.LaunchAllowsV1, attention.Certain, "front", "Require tokens in a new version of launch template done", "next launch would not", 1})
+	w.expect(want{"done", attention.LaunchAllowsV1, attention.Certain, "front", "Require tokens in a new version of launch template done",
+		"next launch would not", 1})
 
 	w.group(virginia, "enforced", fleet.TokensOptional, machine{tags: team("us"), tokens: fleet.TokensRequired})
 	w.place(virginia).machines.Defaults = &ec2.DefaultsSeed{HTTPTokensEnforced: fleet.Enabled}

@@ -59,6 +59,8 @@ type world struct {
 	programs []map[string]any
 	findings []evidence.Finding
 	wants    []want
+	// disks are what is on the disks of instances, by path, for the software to be looked for.
+	disks map[string]map[string]string
 	// restarted are instances that are stopped and started before the scan.
 	restarted []string
 	next      int
@@ -148,6 +150,14 @@ func (w *world) runs(name string, program map[string]any, ids ...string) {
 func (w *world) found(what evidence.What, product, version, detail, instance string) {
 	w.findings = append(w.findings, evidence.Finding{Subject: evidence.Subject{Account: account, Kind: "ec2-instance", ID: instance}, What: what,
 		Product: product, Version: version, Detail: detail, First: start.Add(-24 * time.Hour), Last: start.Add(-24 * time.Hour)})
+}
+
+// installed puts files on the disk of an instance.
+func (w *world) installed(instance string, files map[string]string) {
+	if w.disks == nil {
+		w.disks = map[string]map[string]string{}
+	}
+	w.disks[instance] = files
 }
 
 func (w *world) expect(x want) { w.wants = append(w.wants, x) }

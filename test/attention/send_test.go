@@ -122,7 +122,8 @@ attention:
 	c.run(cli.ExitDone, "scan")
 	slack.take(http.StatusNotFound)
 	out := strings.Join(strings.Fields(c.run(cli.ExitFailed, "attention", "--send")), " ")
-	if len(slack.take(200)) != 1 || len(hook.take(200)) != 1 || !strings.Contains(out, "payments: not told:") || !strings.Contains(out, "answered with status 404") ||
+	if len(slack.take(200)) != 1 || len(hook.take(200)) != 1 || !strings.Contains(out, "payments: not told:") ||
+		!strings.Contains(out, "answered with status 404") ||
 		strings.Contains(out, "secretsecret") || !strings.Contains(out, "silent: not told of 1 item") {
 		t.Errorf("a receiver that refuses: %s", out)
 	}

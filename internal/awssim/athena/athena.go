@@ -78,7 +78,6 @@ type store struct {
 	workgroups map[string]string // name → output
 	tables     []seedTable
 
-	mu      sync.Mutex // of queries whose rows are made when they are first asked for
 	queries map[string]*query
 	tokens  map[string]string // client request token → query's id
 }

@@ -177,7 +177,7 @@ func send(t *testing.T, w *awssim.World, account string, region fleet.Region, se
 		t.Fatal(err)
 	}
 	defer resp.Body.Close()
-	if resp.StatusCode != 200 {
+	if resp.StatusCode != http.StatusOK {
 		text, _ := io.ReadAll(resp.Body)
 		t.Fatalf("%s: %s", form, text)
 	}

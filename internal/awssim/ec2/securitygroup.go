@@ -65,14 +65,15 @@ func (s *Store) seedSecurity(seed *Seed, path string) error {
 		s.prefixLists[l.ID] = &l
 	}
 	for i, g := range seed.SecurityGroups {
-		if err := s.addSecurityGroup(g); err != nil {
+		if err := s.AddSecurityGroup(g); err != nil {
 			return fmt.Errorf("%s.security_groups[%d]: %w", path, i, err)
 		}
 	}
 	return nil
 }
 
-func (s *Store) addSecurityGroup(g SecurityGroupSeed) error {
+// AddSecurityGroup adds a security group that is there already.
+func (s *Store) AddSecurityGroup(g SecurityGroupSeed) error {
 	if !groupID.MatchString(g.ID) || s.securityGroup(g.ID) != nil {
 		return fmt.Errorf("security group id %q: want sg- and 8 or 17 hexadecimal digits, each once", g.ID)
 	}

@@ -63,6 +63,11 @@ func seedPlace(p *core.Place, section json.RawMessage, path string) error {
 	if err := core.DecodeStrict(path, section, &in); err != nil {
 		return err
 	}
+	return Put(p, in, path)
+}
+
+// Put adds policies and roles to an account, by its global place, whose lock the caller holds; path is for errors.
+func Put(p *core.Place, in Seed, path string) error {
 	s := storeOf(p)
 	for i, v := range in.Policies {
 		if v.Default == 0 {

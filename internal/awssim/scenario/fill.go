@@ -23,6 +23,9 @@ type site struct {
 }
 
 func (b *builder) fill(c cell) error {
+	if err := b.role(c); err != nil {
+		return err
+	}
 	p, err := b.world.Place(c.account.id, c.region)
 	if err != nil {
 		return err
@@ -30,6 +33,9 @@ func (b *builder) fill(c cell) error {
 	p.With(func(time.Time) {
 		s := &site{builder: b, cell: c, place: p, ec2: ec2.StoreOf(p), asg: autoscaling.StoreOf(p)}
 		if err = s.image(); err != nil {
+			return
+		}
+		if err = s.guard(); err != nil {
 			return
 		}
 		if c.service.shape == bare {
@@ -111,6 +117,18 @@ func (s *site) days(n float64) time.Time {
 	return s.now.Add(-time.Duration((n + s.rng.Float64()) * 24 * float64(time.Hour))).Truncate(time.Second)
 }
 
+const bastionGroup = "sg-0b4571000000000a1"
+
+// guard makes the security group of the bastions.
+func (s *site) guard() error {
+	if s.service.app != "bastion" {
+		return nil
+	}
+	ssh := int64(22)
+	return s.ec2.AddSecurityGroup(ec2.SecurityGroupSeed{ID: bastionGroup, Name: "bastion", Description: "SSH from anywhere",
+		Ingress: []ec2.RuleSeed{{Protocol: "tcp", From: &ssh, To: &ssh, CIDRs: []string{"0.0.0.0/0"}}}})
+}
+
 // bare launches instances by hand. Half of the busy ones were restarted lately; others are stopped or have no endpoint.
 func (s *site) bare() error {
 	for i := range s.count {
@@ -118,6 +136,9 @@ func (s *site) bare() error {
 		seed := ec2.InstanceSeed{
 			ImageID: s.imageID(), InstanceType: s.service.kind, AZ: s.zone(i), ProfileARN: s.profile(), Launched: s.days(40 + s.rng.Float64()*400),
 			Tags: s.tags(name, ""), Options: fleet.Options{Tokens: fleet.TokensOptional, HopLimit: max(s.service.hop, 1)},
+		}
+		if s.service.app == "bastion" { // open to everyone, as they are
+			seed.SecurityGroups, seed.PublicIP = []string{bastionGroup}, fmt.Sprintf("198.51.100.%d", i%250+1)
 		}
 		if s.service.operator != "" {
 			seed.Operator = &ec2.Operator{Managed: true, Principal: s.service.operator, Hidden: i%2 == 0}

@@ -2,6 +2,7 @@ package workload
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -429,4 +430,28 @@ func BenchmarkSeriesTwoWeeksHourly(b *testing.B) {
 	if len(dst) != 336 {
 		b.Fatalf("%d points, want 336", len(dst))
 	}
+}
+
+// TestRoundsAgainstEnumeration compares the rounds with walking through every second, and what they deliver with what a round does.
+func TestRoundsAgainstEnumeration(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		h := drawHost(t)
+		until := start + rapid.Int64Range(0, 40000).Draw(t, "until")
+		for _, p := range h.Programs {
+			var got []int64
+			for at, o := range h.Rounds(p, start-20000, until) {
+				got = append(got, at)
+				if want := outcomeAt(h, p, at); o != want || (o.Delivery() == "") != (want.Reason != Works) ||
+					o.Delivery() == "2.0" != (want.Reason == Works && want.V2) {
+					t.Fatalf("%s at %d: %+v (%q), want %+v", p, at, o, o.Delivery(), want)
+				}
+			}
+			want := roundsOf(h, p, until)
+			slices.Sort(got)
+			slices.Sort(want)
+			if !slices.Equal(got, want) {
+				t.Fatalf("%s: rounds %v, want %v", p, got, want)
+			}
+		}
+	})
 }

@@ -1,0 +1,90 @@
+package imds
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"net/netip"
+	"time"
+)
+
+// The addresses of the service on EC2.
+const (
+	AddressIPv4 = "169.254.169.254:80"
+	AddressIPv6 = "[fd00:ec2::254]:80"
+)
+
+// Listen opens a TCP socket at an address with a port, for one version of IP alone, so that the hop limit has one meaning. The port 0
+// takes a free one.
+func Listen(ctx context.Context, address string) (net.Listener, error) {
+	at, err := netip.ParseAddrPort(address)
+	if err != nil {
+		return nil, fmt.Errorf("listen at %q: want an address and a port, such as 127.0.0.1:1338 or [::1]:1338", address)
+	}
+	network := "tcp4"
+	if at.Addr().Is6() {
+		network = "tcp6"
+	}
+	var config net.ListenConfig
+	config.SetMultipathTCP(false) // its subflows would keep hop limits of their own
+	l, err := config.Listen(ctx, network, address)
+	if err != nil {
+		return nil, fmt.Errorf("listen at %s: %w", address, err)
+	}
+	return l, nil
+}
+
+// Serve answers on all listeners until the context ends, and closes them and all connections. It gives nil then, and otherwise what
+// stopped a listener.
+func (s *Service) Serve(ctx context.Context, listeners ...net.Listener) error {
+	server := &http.Server{
+		Handler: s, ConnContext: withConnection, DisableGeneralOptionsHandler: true,
+		ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute, WriteTimeout: time.Minute,
+		// A client that hangs up or sends no HTTP is its own affair; calls are told to the observer.
+		ErrorLog: log.New(io.Discard, "", 0),
+	}
+	stop := context.AfterFunc(ctx, func() { _ = server.Close() })
+	defer stop()
+	ended := make(chan error, len(listeners))
+	for _, l := range listeners {
+		go func() { ended <- server.Serve(l) }()
+	}
+	var failed error
+	for range listeners {
+		if err := <-ended; failed == nil && !errors.Is(err, http.ErrServerClosed) {
+			failed = err
+			_ = server.Close()
+		}
+	}
+	if ctx.Err() != nil {
+		return nil
+	}
+	return failed
+}
+
+// connection is one connection of Serve, whose requests come one after the other.
+type connection struct {
+	conn    net.Conn
+	limited bool
+}
+
+type connectionKey struct{}
+
+func withConnection(ctx context.Context, c net.Conn) context.Context {
+	return context.WithValue(ctx, connectionKey{}, &connection{conn: c})
+}
+
+// limitHops sets the hop limit of what the request's connection sends from now on; 0 is the system's own. On EC2 it holds for the
+// answers to PUT alone: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/configuring-instance-metadata-service.html
+func limitHops(ctx context.Context, limit int) error {
+	c, ok := ctx.Value(connectionKey{}).(*connection)
+	if !ok || limit == 0 && !c.limited || !HopLimits {
+		return nil
+	}
+	c.limited = limit > 0
+	return setHopLimit(c.conn, limit)
+}
