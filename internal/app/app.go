@@ -26,6 +26,7 @@ import (
 	"github.com/imdsctl/imdsctl/internal/fleet"
 	"github.com/imdsctl/imdsctl/internal/followup"
 	"github.com/imdsctl/imdsctl/internal/policy"
+	"github.com/imdsctl/imdsctl/internal/product"
 	"github.com/imdsctl/imdsctl/internal/program"
 	"github.com/imdsctl/imdsctl/internal/scan"
 	"github.com/imdsctl/imdsctl/internal/store"
@@ -120,10 +121,12 @@ type App struct {
 	// follows is the clock, where it follows that of the database: several machines must agree on the time.
 	follows *clock.Follower
 	runner  *followup.Runner
+	// products is the table of software, with the configuration's own entries.
+	products *product.Table
 	globals globals
 }
 
-// New makes an App. It opens nothing.
+// New makes an App. It opens nothing, and reads the files that the configuration names.
 func New(o Options) (*App, error) {
 	if err := (cloudwatch.Settings{Protocol: cloudwatch.Protocol(o.CloudWatchProtocol)}).Validate(); err != nil {
 		return nil, err
@@ -142,11 +145,28 @@ func New(o Options) (*App, error) {
 		a.follows = clock.NewFollower(a.clock)
 		a.clock = a.follows
 	}
+	var err error
+	if a.products, err = productTable(a.config.Evidence.Products); err != nil {
+		return nil, err
+	}
 	a.runner = followup.NewRunner(program.Environment(os.LookupEnv))
 	if a.opt.Actor == "" {
 		a.opt.Actor = actor()
 	}
 	return a, nil
+}
+
+// productTable is the built-in table of software, with the entries of a file.
+func productTable(file string) (*product.Table, error) {
+	if file == "" {
+		return product.Default(), nil
+	}
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fleet.Diagnostic{Severity: fleet.SeverityError, Where: "evidence.products", Summary: err.Error(),
+			Remedy: "Correct the path, or run imdsctl in the directory that it begins from."}
+	}
+	return product.Default().With(data, file)
 }
 
 // actor is who the operating system says is at work.

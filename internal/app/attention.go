@@ -20,7 +20,6 @@ import (
 	"github.com/imdsctl/imdsctl/internal/inventory"
 	"github.com/imdsctl/imdsctl/internal/notify"
 	"github.com/imdsctl/imdsctl/internal/policy"
-	"github.com/imdsctl/imdsctl/internal/product"
 	"github.com/imdsctl/imdsctl/internal/store"
 )
 
@@ -51,7 +50,7 @@ func (a *App) Attention(ctx context.Context, f AttentionFilter) (*AttentionRepor
 	if err != nil {
 		return nil, err
 	}
-	settings := attention.Settings{Policy: a.config, Products: product.Default(), Manners: manners(), Now: a.clock.Now()}
+	settings := attention.Settings{Policy: a.config, Products: a.products, Manners: manners(), Now: a.clock.Now()}
 	out := &AttentionReport{}
 	var items []attention.Item
 	for p, err := range a.Assess(ctx) {

@@ -86,9 +86,11 @@ type Imported struct {
 	Places int `json:"places,omitempty"`
 }
 
-// Attention tells whether something was skipped, could not be read or is missing.
+// Attention tells whether something was skipped, could not be read or is missing. Days on which a single region has no files are shown,
+// and are no reason by themselves: where nobody calls, CloudTrail writes none.
 func (i *Imported) Attention() bool {
-	return i.Import.Skipped > 0 || len(i.Gaps) > 0 || len(i.Missing) > 0 || i.Import.Lost != "" && !i.Import.Sample
+	gone := slices.ContainsFunc(i.Missing, func(m TrailMissing) bool { return m.Whole })
+	return i.Import.Skipped > 0 || len(i.Gaps) > 0 || gone || i.Import.Lost != "" && !i.Import.Sample
 }
 
 // ImportEvidence takes evidence in. Each findings file, and all log files together, are one import in one transaction: an error leaves
@@ -302,7 +304,7 @@ func (in *importer) logs(ctx context.Context, paths []string) (*Imported, error)
 		sources = append(sources, bucket.Files(ctx, in.span()))
 	}
 	report, err := cloudtrail.ReadFiles(ctx, cloudtrail.Concat(sources...), cloudtrail.Options{
-		Span: in.span(), Parse: speaker(product.Default()), Known: in.known(evidence.SourceCloudTrail), Progress: in.o.Progress,
+		Span: in.span(), Parse: speaker(in.app.products), Known: in.known(evidence.SourceCloudTrail), Progress: in.o.Progress,
 	})
 	if err != nil {
 		return nil, err

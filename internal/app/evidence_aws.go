@@ -15,7 +15,6 @@ import (
 	"github.com/imdsctl/imdsctl/internal/fleet"
 	"github.com/imdsctl/imdsctl/internal/inventory"
 	"github.com/imdsctl/imdsctl/internal/kind"
-	"github.com/imdsctl/imdsctl/internal/product"
 )
 
 // TrailActions lists the calls by which CloudTrail is read from sources: "lookup", for LookupEvents, or the address of a bucket with
@@ -74,7 +73,7 @@ func (in *importer) athena(ctx context.Context) (*Imported, error) {
 		}
 		wanted.To = day.AddDate(0, 0, 1)
 	}
-	tally := cloudtrail.NewTally(speaker(product.Default()), cloudtrail.Bounds{})
+	tally := cloudtrail.NewTally(speaker(in.app.products), cloudtrail.Bounds{})
 	if len(digests) == 0 {
 		out := in.imported(evidence.SourceCloudTrail, origin, cloudtrail.Result{}, tally)
 		out.Import.From, out.Import.To, out.Import.Known = q.Span.From, q.Span.To, int64(len(known))
@@ -126,7 +125,7 @@ func (in *importer) lookup(ctx context.Context) (*Imported, error) {
 	if oldest := in.now.Add(-cloudtrail.LookupKept); span.From.Before(oldest) {
 		span.From = oldest
 	}
-	l := &looker{in: in, finder: finder, span: span, tally: cloudtrail.NewTally(speaker(product.Default()), cloudtrail.Bounds{}),
+	l := &looker{in: in, finder: finder, span: span, tally: cloudtrail.NewTally(speaker(in.app.products), cloudtrail.Bounds{}),
 		seen: map[string]bool{}}
 	places, err := l.places(ctx)
 	if err != nil {

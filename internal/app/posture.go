@@ -126,7 +126,7 @@ func (a *App) judgeOver(snap *inventory.Snapshot, seen known, accounts below) *P
 			break
 		}
 	}
-	in := assess.Input{Snapshot: snap, Manners: manners(), Evidence: windows, Span: out.Span, Policy: a.config, Now: a.clock.Now(),
+	in := assess.Input{Snapshot: snap, Manners: manners(), Evidence: windows, Span: out.Span, Policy: a.config, Products: a.products, Now: a.clock.Now(),
 		Below: accounts, History: seen.history, Findings: seen.findings, Imports: seen.imports, Roles: assess.NewRoleBook(snap.Global)}
 	for i := range snap.Scopes {
 		sc := &snap.Scopes[i]

@@ -21,7 +21,7 @@ func (s *session) criticalityCommand() *cobra.Command {
 		Args: cobra.NoArgs,
 		Long: `Says for each account that was scanned what the configuration decides, by which rule and in which wave, and
 beside it a proposal: a score from what the account is called, its organizational unit and tags say, and from what
-runs there (hosts, public addresses, Auto Scaling groups, clusters, callers of IMDSv1), with the points of each part.
+runs there (hosts, public addresses, load balancers, Auto Scaling groups, clusters, callers of IMDSv1), with the points of each part.
 A proposal is for people: no plan looks at it. --format yaml prints an accounts section for imdsctl.yaml, in the
 place of the one that is there: it keeps its entries, adds one for each account that only the default decides, and has
 as comments what is proposed against an entry or a rule. No AWS call is made.`,

@@ -45,7 +45,7 @@ each path is, is found out. Of each call made with credentials that the metadata
 day, the instance or role, by which version they were delivered, and the user agent; not the caller's address.
 
 A file is taken in once, wherever it lies. What cannot be understood is counted and passed, and what cannot be
-read or is missing by AWS's naming of the files is a gap: the exit code is then 3.
+read, or is missing of a whole account by AWS's naming of the files, is a gap: the exit code is then 3.
 
 --athena asks one question of a table of the logs instead, about whole days that are over (fourteen, if --since
 does not say), and prints what the question cost. --lookup asks LookupEvents, two calls a second in each place:

@@ -18,8 +18,8 @@ import (
 
 type resourceOptions struct {
 	verdicts, risks, accounts, regions, kinds, tags []string
-	name                                     string
-	terminated                               bool
+	name                                            string
+	terminated                                      bool
 }
 
 func (s *session) resourcesCommand() *cobra.Command {

@@ -149,6 +149,6 @@ func FuzzReadFindings(f *testing.F) {
 
 func (h FileHeader) equal(o FileHeader) bool {
 	same := h.Made.Equal(o.Made) && h.From.Equal(o.From) && h.To.Equal(o.To)
-	h.Made, h.From, h.To, o.Made, o.From, o.To = o.Made, o.From, o.To, o.Made, o.From, o.To
+	h.Made, h.From, h.To = o.Made, o.From, o.To
 	return same && h == o
 }

@@ -43,7 +43,7 @@ func TestDefaultIsSafe(t *testing.T) {
 	if c.Organization.Discover != DiscoverSelf || c.Organization.Role.Read != "" || c.Organization.Role.Write != "" {
 		t.Errorf("organization = %+v", c.Organization)
 	}
-	if c.Evidence != (Evidence{14 * day, time.Hour, 0.95, true, 200 * day, OldSoftwareShow}) {
+	if c.Evidence != (Evidence{14 * day, time.Hour, 0.95, true, 200 * day, OldSoftwareShow, ""}) {
 		t.Errorf("evidence = %+v", c.Evidence)
 	}
 	if g := c.Gates; g.MaxRejected != 0 || !g.StatusChecks || g.Heartbeat != HeartbeatCPU || !g.GroupHealth || !g.TargetHealth ||

@@ -177,6 +177,8 @@ type Evidence struct {
 	History time.Duration
 	// OldSoftware says what becomes of a workload on which software was found that does not speak v2 by itself.
 	OldSoftware OldSoftware
+	// Products is a file of software that the built-in table does not know, or knows otherwise, as it was given; empty for none.
+	Products string
 }
 
 // LookBack is how far back daily counts are read: 0 where the window shows as much by itself.

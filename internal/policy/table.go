@@ -233,6 +233,9 @@ func evidenceFields(e *Evidence) []field {
 		{key: "old_software", value: one(&e.OldSoftware, enum(OldSoftwareShow, OldSoftwareBlock)),
 			doc: "What becomes of a workload on which software was found that does not speak IMDSv2 by itself, while no IMDSv1 call was " +
 				"counted: `show` says so, `block` keeps it from being ready. Where AWS counts no calls it always blocks."},
+		{key: "products", value: one(&e.Products, text[string]("a path", "paths")),
+			doc: "A file of software that imdsctl does not know, or that you know better: the names by which package managers and user " +
+				"agents know it, and its first version that speaks IMDSv2 (docs/software.md). An entry of the same id replaces imdsctl's."},
 	}
 }
 
