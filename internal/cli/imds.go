@@ -119,7 +119,8 @@ func (s *session) imdsServe(cmd *cobra.Command, o imdsOptions) error {
 			err = service.SetState(next)
 		}
 		if err != nil {
-			s.report(fmt.Errorf("the new state is left aside, the old one goes on: %w", err))
+			s.report(err)
+			fmt.Fprintf(s.env.Err, "The old state goes on: %s.\n", imdsManner(service.State()))
 			return
 		}
 		fmt.Fprintf(s.env.Err, "Read again: %s.\n", imdsManner(service.State()))

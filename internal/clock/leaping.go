@@ -74,8 +74,9 @@ func (c *Leaping) poke() {
 	}
 }
 
-// glance is how long the clock lets others work before it looks again.
-const glance = 200 * time.Microsecond
+// glance is how long the clock lets others work before it looks again, once it has looked for as long without seeing anything new.
+// A shorter sleep would take as long: an idle program's timers are a millisecond late.
+const glance = time.Millisecond
 
 // still is after how long without a sign of work the clock leaps whatever the scheduler says, because what runs must be another
 // program in the same process. Somebody who computes for long without looking at the clock gives no sign either.
@@ -121,6 +122,8 @@ func (c *Leaping) run(ctx context.Context) {
 		}
 		if now := c.acts.Load(); now != acts {
 			acts, since, quiet = now, time.Now(), time.Time{}
+			runtime.Gosched() // whoever can work goes first
+			continue
 		}
 		switch {
 		case !watch.quiet():
@@ -128,14 +131,14 @@ func (c *Leaping) run(ctx context.Context) {
 		case quiet.IsZero():
 			quiet = time.Now()
 		}
-		ahead := c.ahead()
-		if !quiet.IsZero() && time.Since(quiet) >= patience(ahead) || time.Since(since) > still(ahead) {
+		ahead, idle := c.ahead(), time.Since(since)
+		if !quiet.IsZero() && time.Since(quiet) >= patience(ahead) || idle > still(ahead) {
 			c.leap()
 			since, quiet = time.Now(), time.Time{}
 			runtime.Gosched()
 			continue
 		}
-		if !quiet.IsZero() { // soon, so that sleeping would take longer
+		if !quiet.IsZero() || idle < glance { // soon, so that sleeping would take longer
 			runtime.Gosched()
 			continue
 		}

@@ -54,7 +54,10 @@ func FuzzRequest(f *testing.F) {
 
 // FuzzTree asks for any path as v1, where that is allowed: it ends, and what is found is told as found.
 func FuzzTree(f *testing.F) {
-	for _, p := range []string{"/", "/latest/", "/latest/meta-data/network/interfaces/macs/", "/2016-09-02/user-data", "/latest/meta-data//", "/latest/meta-data/public-keys/0/"} {
+	for _, p := range []string{
+		"/", "/latest/", "/latest/meta-data/network/interfaces/macs/", "/2016-09-02/user-data", "/latest/meta-data//",
+		"/latest/meta-data/public-keys/0/",
+	} {
 		f.Add(p)
 	}
 	w := newWorld(f, full())

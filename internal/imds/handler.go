@@ -58,13 +58,15 @@ func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		panic(http.ErrAbortHandler)
 	}
 	a := s.decide(at, r, &call)
+	limit := 0
 	if r.Method == http.MethodPut {
-		call.HopLimit = at.state.Options.HopLimit
+		limit = at.state.Options.HopLimit
 	}
-	if err := limitHops(r.Context(), call.HopLimit); err != nil {
+	var err error
+	if call.HopLimit, err = limitHops(r.Context(), limit); err != nil {
 		// A token that travels further than it may is worse than none.
 		a = page(http.StatusInternalServerError, "the hop limit could not be set: "+err.Error())
-		call.TTL, call.HopLimit = 0, 0
+		call.TTL, call.TokenID = 0, ""
 	}
 	call.Status, call.Why = a.status, a.why
 	s.counts.add(call)

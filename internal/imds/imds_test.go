@@ -232,7 +232,7 @@ func TestObservedCall(t *testing.T) {
 	w := newWorld(t, imds.State{Role: "web"})
 	token := w.token(t, 300)
 	put := w.last()
-	if put.Version != imds.V2 || put.Method != "PUT" || put.TTL != 300 || put.HopLimit != 1 || put.TokenID == "" || !put.Time.Equal(start) {
+	if put.Version != imds.V2 || put.Method != "PUT" || put.TTL != 300 || put.HopLimit != 0 || put.TokenID == "" || !put.Time.Equal(start) {
 		t.Errorf("the token request is observed as %+v", put)
 	}
 	a := w.ask("GET", "/latest/meta-data/iam/security-credentials/web", with(token), "User-Agent: aws-cli/2.1 "+token)
@@ -356,7 +356,7 @@ func TestVersions(t *testing.T) {
 		"/2021-03-23/meta-data/tags/instance/a": 200, "/2008-09-01/dynamic/instance-identity/document": 404,
 		"/2009-04-04/dynamic/instance-identity/document": 200, "/1.0/user-data": 200, "/2010-01-01/meta-data/": 404, "/3.0/": 404,
 		"/latest/user-data/": 200, "/latest/user-data/x": 404, "/latest/api/": 404, "//latest//meta-data//instance-id": 200,
-		"/latest/meta-data/instance-id/": 404, "/latest/meta-data/instance-id/x": 404, "/LATEST/meta-data/": 404,
+		"/latest/meta-data/instance-id/": 200, "/latest/meta-data/instance-id//": 200, "/latest/meta-data/instance-id/x": 404, "/LATEST/meta-data/": 404,
 		"/latest/meta-data/../meta-data/": 404, "/latest/%6deta-data/": 200,
 	} {
 		if a := w.ask("GET", path); a.Code != want {

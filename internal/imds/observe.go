@@ -38,7 +38,7 @@ type Call struct {
 	TokenID string `json:"token_id,omitempty"`
 	// TTL is the life of a token that was given, in seconds.
 	TTL int `json:"ttl,omitempty"`
-	// HopLimit is that of the answer's packets, where it was limited: answers to PUT.
+	// HopLimit is that of the answer's packets, where it was limited: answers to PUT, under Serve, on Linux.
 	HopLimit int `json:"hop_limit,omitempty"`
 	// Credentials tells that a role's credentials were handed out.
 	Credentials bool `json:"credentials,omitempty"`

@@ -43,7 +43,7 @@ func Listen(ctx context.Context, address string) (net.Listener, error) {
 func (s *Service) Serve(ctx context.Context, listeners ...net.Listener) error {
 	server := &http.Server{
 		Handler: s, ConnContext: withConnection, DisableGeneralOptionsHandler: true,
-		ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute, WriteTimeout: time.Minute,
+		ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 20 * time.Second, IdleTimeout: time.Minute, WriteTimeout: time.Minute,
 		// A client that hangs up or sends no HTTP is its own affair; calls are told to the observer.
 		ErrorLog: log.New(io.Discard, "", 0),
 	}
@@ -78,13 +78,18 @@ func withConnection(ctx context.Context, c net.Conn) context.Context {
 	return context.WithValue(ctx, connectionKey{}, &connection{conn: c})
 }
 
-// limitHops sets the hop limit of what the request's connection sends from now on; 0 is the system's own. On EC2 it holds for the
-// answers to PUT alone: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/configuring-instance-metadata-service.html
-func limitHops(ctx context.Context, limit int) error {
+// limitHops sets the hop limit of what the request's connection sends from now on, and gives the limit that then holds; 0 is the
+// system's own, which holds outside of Serve and where the system cannot do it. On EC2 it is for the answers to PUT alone:
+// https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/configuring-instance-metadata-service.html
+func limitHops(ctx context.Context, limit int) (int, error) {
 	c, ok := ctx.Value(connectionKey{}).(*connection)
 	if !ok || limit == 0 && !c.limited || !HopLimits {
-		return nil
+		return 0, nil
+	}
+	c.limited = true
+	if err := setHopLimit(c.conn, limit); err != nil {
+		return 0, err
 	}
 	c.limited = limit > 0
-	return setHopLimit(c.conn, limit)
+	return limit, nil
 }

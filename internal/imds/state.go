@@ -121,7 +121,7 @@ type stateFile struct {
 // what New would refuse.
 func ParseState(data []byte, name string) (State, error) {
 	var f stateFile
-	if err := yaml.Load(data, &f, yaml.WithKnownFields()); err != nil && len(bytes.TrimSpace(data)) > 0 && !errors.Is(err, io.EOF) {
+	if err := f.load(data); err != nil {
 		return State{}, fmt.Errorf("%s: %w", name, err)
 	}
 	s := f.state()
@@ -138,6 +138,24 @@ func ParseState(data []byte, name string) (State, error) {
 		return State{}, fmt.Errorf("%s: %w", name, err)
 	}
 	return s, nil
+}
+
+// load reads the one document of a file; none is an empty one.
+func (f *stateFile) load(data []byte) error {
+	loader, err := yaml.NewLoader(bytes.NewReader(data), yaml.WithKnownFields())
+	if err != nil {
+		return err
+	}
+	if err := loader.Load(f); err != nil {
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		return err
+	}
+	if err := loader.Load(new(yaml.Node)); !errors.Is(err, io.EOF) {
+		return errors.New("a second YAML document begins; keep one")
+	}
+	return nil
 }
 
 func (f stateFile) state() State {

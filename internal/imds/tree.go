@@ -82,8 +82,8 @@ func segments(path string) []string {
 	return slices.DeleteFunc(strings.Split(path, "/"), func(s string) bool { return s == "" })
 }
 
-// find answers a GET for a path. "The URI ends with a /" asks for a list, which a value does not have; without it a directory gives
-// its list too, as the guide's tags/instance.
+// find answers a GET for a path. A slash at its end makes no difference: the guide lists tags/instance without one, and botocore reads
+// placement/availability-zone/ with one (InstanceMetadataRegionFetcher).
 func (at *served) find(path string, r request) answer {
 	parts := segments(path)
 	if len(parts) == 0 {
@@ -111,9 +111,6 @@ func (at *served) find(path string, r request) answer {
 	}
 	if n.value == nil {
 		return at.ok(n.list(build))
-	}
-	if strings.HasSuffix(path, "/") {
-		return notFound()
 	}
 	value, err := n.value(r)
 	if err != nil {

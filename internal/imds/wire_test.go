@@ -46,6 +46,9 @@ func say(t *testing.T, at net.Addr, pieces ...string) []string {
 			t.Fatal(err)
 		}
 	}
+	if err := c.(*net.TCPConn).CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
 	var out []string
 	r := bufio.NewReader(c)
 	for {
@@ -75,6 +78,8 @@ func TestWire(t *testing.T) {
 	token := w.token(t, 300)
 	header := "X-aws-ec2-metadata-token"
 	get := idLine + host
+	put := "PUT /latest/api/token" + host + header + "-ttl-seconds: 5\r\n"
+	carry := header + ": " + token + "\r\n\r\n"
 	for name, c := range map[string]struct {
 		send    []string
 		answers []string
@@ -82,24 +87,24 @@ func TestWire(t *testing.T) {
 	}{
 		"v1":                                {[]string{get + "\r\n"}, []string{no[:23]}, imds.V1},
 		"HTTP/1.0":                          {[]string{idLine + " HTTP/1.0\r\n\r\n"}, []string{no[:23]}, imds.V1},
-		"v2":                                {[]string{get + header + ": " + token + "\r\n\r\n"}, []string{ofID}, imds.V2},
+		"v2":                                {[]string{get + carry}, []string{ofID}, imds.V2},
 		"in lower case":                     {[]string{get + strings.ToLower(header) + ":" + token + "\r\n\r\n"}, []string{ofID}, imds.V2},
 		"in capitals":                       {[]string{get + strings.ToUpper(header) + ":  " + token + " \r\n\r\n"}, []string{ofID}, imds.V2},
 		"byte by byte":                      {strings.Split(get+header+": "+token+"\r\n\r\n", ""), []string{ofID}, imds.V2},
 		"the header's name in the URL":      {[]string{idLine + "?" + header + ":%20" + token + host + "\r\n"}, []string{no[:23]}, imds.V1},
-		"the header within another":         {[]string{get + "X-Other: " + header + ": " + token + "\r\n\r\n"}, []string{no[:23]}, imds.V1},
+		"the header within another":         {[]string{get + "X-Other: " + carry}, []string{no[:23]}, imds.V1},
 		"the header in a body":              {[]string{get + "Content-Length: 86\r\n\r\n" + header + ": " + token + "\r\n\r\n\r\n"}, []string{no[:23]}, imds.V1},
-		"a header with another beginning":   {[]string{get + "X-" + header + ": " + token + "\r\n\r\n"}, []string{no[:23]}, imds.V1},
+		"a header with another beginning":   {[]string{get + "X-" + carry}, []string{no[:23]}, imds.V1},
 		"an empty token":                    {[]string{get + header + ":\r\n\r\n"}, []string{no[:23]}, imds.V2},
 		"the TTL header on a GET":           {[]string{get + header + "-ttl-seconds: 60\r\n\r\n"}, []string{no[:23]}, imds.V2},
-		"absolute form":                     {[]string{"GET http://169.254.169.254/latest/meta-data/instance-id" + host + header + ": " + token + "\r\n\r\n"}, []string{ofID}, imds.V2},
-		"60 KB of headers":                  {[]string{get + "X-Fill: " + strings.Repeat("x", 60<<10) + "\r\n" + header + ": " + token + "\r\n\r\n"}, []string{ofID}, imds.V2},
-		"v1 behind v2, connection kept":     {[]string{get + "Connection: keep-alive\r\n" + header + ": " + token + "\r\n\r\n" + get + "\r\n"}, []string{ofID, no[:23]}, imds.V1},
-		"v1 behind v2, connection ended":    {[]string{get + header + ": " + token + "\r\n\r\n" + get + "\r\n"}, []string{ofID}, imds.V2},
-		"a PUT with a body":                 {[]string{"PUT /latest/api/token" + host + header + "-ttl-seconds: 5\r\nContent-Length: 3\r\n\r\nabc"}, []string{"200 "}, imds.V2},
-		"a PUT that expects":                {[]string{"PUT /latest/api/token" + host + header + "-ttl-seconds: 5\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n"}, []string{"417 "}, imds.V2},
-		"a forwarded PUT":                   {[]string{"PUT /latest/api/token" + host + header + "-ttl-seconds: 5\r\nx-forwarded-for: a\r\n\r\n"}, []string{"403 "}, imds.V2},
-		"a forwarded PUT, the header empty": {[]string{"PUT /latest/api/token" + host + header + "-ttl-seconds: 5\r\nX-Forwarded-For:\r\n\r\n"}, []string{"403 "}, imds.V2},
+		"absolute form":                     {[]string{"GET http://169.254.169.254/latest/meta-data/instance-id" + host + carry}, []string{ofID}, imds.V2},
+		"60 KB of headers":                  {[]string{get + "X-Fill: " + strings.Repeat("x", 60<<10) + "\r\n" + carry}, []string{ofID}, imds.V2},
+		"v1 behind v2, connection kept":     {[]string{get + "Connection: keep-alive\r\n" + carry + get + "\r\n"}, []string{ofID, no[:23]}, imds.V1},
+		"v1 behind v2, connection ended":    {[]string{get + carry + get + "\r\n"}, []string{ofID}, imds.V2},
+		"a PUT with a body":                 {[]string{put + "Content-Length: 3\r\n\r\nabc"}, []string{"200 "}, imds.V2},
+		"a PUT that expects":                {[]string{put + "Expect: 100-continue\r\nContent-Length: 3\r\n\r\n"}, []string{"417 "}, imds.V2},
+		"a forwarded PUT":                   {[]string{put + "x-forwarded-for: a\r\n\r\n"}, []string{"403 "}, imds.V2},
+		"a forwarded PUT, the header empty": {[]string{put + "X-Forwarded-For:\r\n\r\n"}, []string{"403 "}, imds.V2},
 		"OPTIONS of everything":             {[]string{"OPTIONS *" + host + "\r\n"}, []string{"200 "}, imds.V1},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -8,12 +8,13 @@ import (
 
 	"github.com/imdsctl/imdsctl/internal/awsx"
 	"github.com/imdsctl/imdsctl/internal/engine"
+	"github.com/imdsctl/imdsctl/internal/fleet"
 	"github.com/imdsctl/imdsctl/internal/plan"
 )
 
 // A rehearsal reads gates less often than the rollout will: what they see changes when programs break, and a day that is looked
 // at every five minutes costs as much to rehearse as all the changes made before it. The reading at the end of each bake, which
-// decides, is always made. The calls of those left out are added in the report.
+// decides, is made wherever anything can happen. The calls of those left out are added in the report.
 
 // readingsABake is how often gates are read in the longest bake.
 const readingsABake = 1
@@ -36,16 +37,61 @@ func restful(rules plan.Rules, stacks []plan.Stack) plan.Rules {
 // readings is a reader of gates that counts.
 type readings struct {
 	engine.GateReader
-	mu   sync.Mutex
-	made int
+	// eventful tells stacks in which something may happen besides the rollout's own writes; the others are calm.
+	eventful map[stackKey]bool
+
+	mu     sync.Mutex
+	made   int
+	passed map[momentKey]engine.GateResult
 }
 
-// ReadGates implements engine.GateReader.
+type stackKey struct {
+	place fleet.Place
+	name  string
+}
+
+type momentKey struct {
+	stackKey
+	stage  plan.Stage
+	moment engine.Moment
+}
+
+// ReadGates implements engine.GateReader. In a calm stack, the gates that passed once pass again at the like moment of later steps.
 func (r *readings) ReadGates(ctx context.Context, q engine.GateQuery) (engine.GateResult, error) {
+	key := momentKey{stackKey{q.Place, q.Stack}, q.Stage, q.Moment}
 	r.mu.Lock()
-	r.made++
+	res, again := r.passed[key]
+	if !again {
+		r.made++
+	}
 	r.mu.Unlock()
-	return r.GateReader.ReadGates(awsx.For(ctx, purpose), q)
+	if again {
+		return res, nil
+	}
+	res, err := r.GateReader.ReadGates(awsx.For(ctx, purpose), q)
+	if err == nil && res.Pass && !r.eventful[key.stackKey] {
+		r.mu.Lock()
+		r.passed[key] = res
+		r.mu.Unlock()
+	}
+	return res, err
+}
+
+// eventful lists the stacks of a plan in which something may happen besides the writes themselves: programs call IMDSv1 on what they
+// change, or hosts are started or replaced.
+func (s *stage) eventful() map[stackKey]bool {
+	byID, out := map[string]stackKey{}, map[stackKey]bool{}
+	for i := range s.opt.Plan.Stacks {
+		st := &s.opt.Plan.Stacks[i]
+		byID[st.ID] = stackKey{st.Place, st.Name}
+	}
+	for i := range s.opt.Plan.Changes {
+		c := &s.opt.Plan.Changes[i]
+		if s.calling[c.Ref] || c.Class == plan.ClassStart && c.Ref.Kind != plan.KindFollowUp {
+			out[byID[c.Stack]] = true
+		}
+	}
+	return out
 }
 
 // tally counts calls by action, those for gates apart.

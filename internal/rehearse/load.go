@@ -104,6 +104,15 @@ func (s *stage) callers(snap *inventory.Snapshot, windows map[fleet.Ref][]*evide
 		}
 		s.out.Callers++
 	}
+	for i := range snap.Resources {
+		r := &snap.Resources[i]
+		if name, _ := standing(r); r.Ref.Kind == inventory.KindInstance && found[name] != nil {
+			s.calling[r.Ref] = true
+			for _, l := range r.Links {
+				s.calling[l.To] = true
+			}
+		}
+	}
 	return nil
 }
 

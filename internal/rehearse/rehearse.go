@@ -59,7 +59,7 @@ type Progress struct {
 
 // grain is how far apart moments may be that a large rehearsal takes as one; a small one takes each by itself.
 const (
-	grain      = 50 * time.Millisecond
+	grain      = 250 * time.Millisecond
 	largePlans = 2_000 // changes
 )
 
@@ -86,7 +86,7 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 		began = grain
 	}
 	c := clock.NewLeaping(ctx, o.Plan.Header.Created, began)
-	st := &stage{opt: o, clock: c, out: &Result{Begun: o.Plan.Header.Created, Calls: map[string]awsx.Counts{}}}
+	st := &stage{opt: o, clock: c, calling: map[fleet.Ref]bool{}, out: &Result{Begun: o.Plan.Header.Created, Calls: map[string]awsx.Counts{}}}
 	if err := st.build(ctx); err != nil {
 		return nil, err
 	}
@@ -101,6 +101,8 @@ type stage struct {
 	edge  *awsx.Edge
 	calls tally
 	gates *readings
+	// calling are the instances on which programs call IMDSv1, with their groups and templates.
+	calling map[fleet.Ref]bool
 	// lasted is how long each stack that began was at work.
 	lasted map[string]time.Duration
 	out    *Result
@@ -175,7 +177,8 @@ func (s *stage) play(ctx context.Context) (*Result, error) {
 	e.PollRest = pollRest
 	e.Journal, e.Logger, e.Holder = journal, s.opt.Logger, "rehearsal"
 	e.Drivers = &drivers{session: s.session, clock: s.clock, calls: &s.calls}
-	s.gates = &readings{GateReader: gates.New(gates.Options{Session: s.gateSession, Logger: s.opt.Logger})}
+	s.gates = &readings{GateReader: gates.New(gates.Options{Session: s.gateSession, Logger: s.opt.Logger}), eventful: s.eventful(),
+		passed: map[momentKey]engine.GateResult{}}
 	e.Gates = s.gates
 	e.Progress = s.watch(p)
 	limited, cancel := context.WithCancelCause(ctx)

@@ -1,0 +1,141 @@
+//go:build linux
+
+package imds
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+)
+
+// network is three network namespaces in a row: the service, a host next to it, and a container that the host routes for.
+//
+//	service 169.254.169.254 ── host (forwards) ── container
+type network struct{ service, host, container string }
+
+// lay makes the network for one test. It needs root; elsewhere the test is skipped, and where IMDSCTL_CI_ROOT=1 says that it must run
+// it fails.
+func lay(t *testing.T) network {
+	t.Helper()
+	give := t.Skipf
+	if os.Getenv("IMDSCTL_CI_ROOT") == "1" {
+		give = t.Fatalf
+	}
+	if os.Geteuid() != 0 {
+		give("network namespaces take root: run `go test ./test/imds/` as root")
+	}
+	if _, err := exec.LookPath("ip"); err != nil {
+		give("the test makes network namespaces with ip, of the package iproute2: %v", err)
+	}
+	name := func(part string) string { return fmt.Sprintf("imdsctl-%d-%s", os.Getpid(), part) }
+	n := network{name("s"), name("h"), name("c")}
+	for _, ns := range []string{n.service, n.host, n.container} {
+		if out, err := exec.Command("ip", "netns", "add", ns).CombinedOutput(); err != nil {
+			give("this kernel or container makes no network namespaces: %v: %s", err, out)
+		}
+		t.Cleanup(func() {
+			if out, err := exec.Command("ip", "netns", "delete", ns).CombinedOutput(); err != nil {
+				t.Errorf("delete the network namespace %s: %v: %s", ns, err, out)
+			}
+		})
+	}
+	for _, line := range []string{
+		"ip -n S link set lo up", "ip -n H link set lo up", "ip -n C link set lo up",
+		"ip link add s0 netns S type veth peer name h0 netns H", "ip link add h1 netns H type veth peer name c0 netns C",
+		"ip -n S address add 10.213.1.1/24 dev s0", "ip -n S address add 169.254.169.254/32 dev lo",
+		"ip -n S address add fd00:213:1::1/64 dev s0 nodad", "ip -n S address add fd00:ec2::254/128 dev lo nodad",
+		"ip -n H address add 10.213.1.2/24 dev h0", "ip -n H address add 10.213.2.1/24 dev h1",
+		"ip -n H address add fd00:213:1::2/64 dev h0 nodad", "ip -n H address add fd00:213:2::1/64 dev h1 nodad",
+		"ip -n C address add 10.213.2.2/24 dev c0", "ip -n C address add fd00:213:2::2/64 dev c0 nodad",
+		"ip -n S link set s0 up", "ip -n H link set h0 up", "ip -n H link set h1 up", "ip -n C link set c0 up",
+		"ip -n S route add 10.213.2.0/24 via 10.213.1.2", "ip -n S -6 route add fd00:213:2::/64 via fd00:213:1::2",
+		"ip -n H route add 169.254.169.254/32 via 10.213.1.1", "ip -n H -6 route add fd00:ec2::254/128 via fd00:213:1::1",
+		"ip -n C route add default via 10.213.2.1", "ip -n C -6 route add default via fd00:213:2::1",
+		"ip netns exec H sh -c 'echo 1 > /proc/sys/net/ipv4/ip_forward; echo 1 > /proc/sys/net/ipv6/conf/all/forwarding'",
+	} {
+		line = strings.NewReplacer(" S ", " "+n.service+" ", " H ", " "+n.host+" ", " C ", " "+n.container+" ").Replace(line + " ")
+		if out, err := exec.Command("sh", "-ec", line).CombinedOutput(); err != nil {
+			t.Fatalf("%s: %v: %s", line, err, out)
+		}
+	}
+	return n
+}
+
+func in(ns string) []string { return []string{"ip", "netns", "exec", ns} }
+
+// The clients wait so long, in seconds, for an answer that cannot arrive. One that can is there at once.
+const patience = "4"
+
+// TestHopLimit asks from the host and from the container, over IPv4 and IPv6, at hop limit 1 and 2: a token crosses no more hops than
+// the limit says, and what is no token crosses as many as it likes.
+func TestHopLimit(t *testing.T) {
+	n := lay(t)
+	for _, limit := range []int{1, 2} {
+		t.Run(fmt.Sprintf("limit %d", limit), func(t *testing.T) {
+			s := start(t, in(n.service), "--listen", "169.254.169.254:80", "--listen", "[fd00:ec2::254]:80", "--ipv6", "--hop-limit", fmt.Sprint(limit))
+			for _, url := range []string{"http://169.254.169.254", "http://[fd00:ec2::254]"} {
+				put := []string{"-g", "--max-time", patience, "-X", "PUT", url + "/latest/api/token", "-H", ttlHeader + "60"}
+				direct, err := curl(t, in(n.host), put...)
+				if err != nil || len(direct.Body) != 56 {
+					t.Errorf("%s: the host gets no token: %v %+v", url, err, direct)
+				}
+				routed, err := curl(t, in(n.container), put...)
+				lost := err != nil && timedOut(err)
+				if limit == 1 && !lost {
+					t.Errorf("%s: a token crossed a hop at limit 1, or failed otherwise: %v %+v", url, err, routed)
+				}
+				if limit == 2 && (err != nil || len(routed.Body) != 56) {
+					t.Errorf("%s: no token crossed one hop at limit 2: %v %+v", url, err, routed)
+				}
+				get := []string{"-g", "--max-time", "20", url + "/latest/meta-data/instance-id"}
+				if v1, err := curl(t, in(n.container), get...); err != nil || v1.Body != "i-0123456789abcdef0" {
+					t.Errorf("%s: v1 does not cross the hop: %v %+v", url, err, v1)
+				}
+				session := append(get, "-H", "X-aws-ec2-metadata-token: "+direct.Body)
+				if v2, err := curl(t, in(n.container), session...); err != nil || v2.Body != "i-0123456789abcdef0" {
+					t.Errorf("%s: a GET with the host's token does not cross the hop: %v %+v", url, err, v2)
+				}
+				// One connection: the limit is the token's alone, and what follows it travels as far as before.
+				both := append(append([]string{"-H", "Connection: keep-alive"}, put...), "--next", "-sS", "-i", "-g", "-H", "Connection: keep-alive", get[3])
+				if kept, err := curl(t, in(n.host), both...); err != nil || !strings.Contains(kept.Body, "i-0123456789abcdef0") {
+					t.Errorf("%s: behind a token on one connection: %v %+v", url, err, kept)
+				}
+			}
+			s.end(t)
+			answered := 0
+			for _, c := range s.calls {
+				if c.Method == "PUT" && c.Status == 200 && c.HopLimit == limit {
+					answered++
+				}
+			}
+			if answered != 6 {
+				t.Errorf("the service gave %d tokens at hop limit %d, want 6: it must not refuse what the network loses", answered, limit)
+			}
+		})
+	}
+}
+
+// timedOut tells that curl gave up waiting: 28.
+func timedOut(err error) bool {
+	exit, ok := errors.AsType[*exec.ExitError](err)
+	return ok && exit.ExitCode() == 28
+}
+
+// TestHopLimitChanges hangs the service up while it runs: the file says another limit, and the next token has it.
+func TestHopLimitChanges(t *testing.T) {
+	n := lay(t)
+	state := writeState(t, "", "hop_limit: 1\n")
+	s := start(t, in(n.service), "--listen", "169.254.169.254:80", "--state", state)
+	ask := []string{"--max-time", patience, "-X", "PUT", "http://169.254.169.254/latest/api/token", "-H", ttlHeader + "60"}
+	if r, err := curl(t, in(n.container), ask...); err == nil || !timedOut(err) {
+		t.Errorf("at limit 1: %v %+v", err, r)
+	}
+	writeState(t, state, "hop_limit: 2\n")
+	s.reload(t, "hop limit 2")
+	if r, err := curl(t, in(n.container), ask...); err != nil || len(r.Body) != 56 {
+		t.Errorf("at limit 2: %v %+v", err, r)
+	}
+}
