@@ -74,9 +74,12 @@ func (c *Leaping) poke() {
 	}
 }
 
-// glance is how long the clock lets others work before it looks again, once it has looked for as long without seeing anything new.
-// A shorter sleep would take as long: an idle program's timers are a millisecond late.
-const glance = time.Millisecond
+// How the clock watches the program: how long it lets others work before it looks again, and for how long it does so without seeing
+// anything new before it looks less often.
+const (
+	glance    = 50 * time.Microsecond
+	attentive = 5 * time.Millisecond
+)
 
 // still is after how long without a sign of work the clock leaps whatever the scheduler says, because what runs must be another
 // program in the same process. Somebody who computes for long without looking at the clock gives no sign either.
@@ -107,7 +110,7 @@ func patience(leap time.Duration) time.Duration {
 }
 
 func (c *Leaping) run(ctx context.Context) {
-	timer := time.NewTimer(glance)
+	timer := time.NewTimer(time.Millisecond)
 	defer timer.Stop()
 	watch := newScheduler()
 	acts, since := c.acts.Load(), time.Now() // since when nobody has shown a sign of work
@@ -122,8 +125,6 @@ func (c *Leaping) run(ctx context.Context) {
 		}
 		if now := c.acts.Load(); now != acts {
 			acts, since, quiet = now, time.Now(), time.Time{}
-			runtime.Gosched() // whoever can work goes first
-			continue
 		}
 		switch {
 		case !watch.quiet():
@@ -132,22 +133,22 @@ func (c *Leaping) run(ctx context.Context) {
 			quiet = time.Now()
 		}
 		ahead, idle := c.ahead(), time.Since(since)
-		if !quiet.IsZero() && time.Since(quiet) >= patience(ahead) || idle > still(ahead) {
+		switch {
+		case !quiet.IsZero() && time.Since(quiet) >= patience(ahead), idle > still(ahead):
 			c.leap()
 			since, quiet = time.Now(), time.Time{}
 			runtime.Gosched()
-			continue
-		}
-		if !quiet.IsZero() || idle < glance { // soon, so that sleeping would take longer
-			runtime.Gosched()
-			continue
-		}
-		timer.Reset(glance)
-		select {
-		case <-c.poked: // somebody has just come to wait, perhaps the last
-		case <-timer.C:
-		case <-ctx.Done():
-			return
+		case !quiet.IsZero():
+			runtime.Gosched() // soon
+		case idle < attentive:
+			doze(glance)
+		default:
+			timer.Reset(time.Millisecond)
+			select {
+			case <-c.poked: // somebody has just come to wait, perhaps the last
+			case <-timer.C:
+			case <-ctx.Done():
+			}
 		}
 	}
 }

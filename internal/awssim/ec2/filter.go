@@ -1,9 +1,14 @@
 package ec2
 
+import "strings"
+
 // like tells whether a filter's pattern stands for the whole value: a star for any text, a question mark for one character or
 // none, and what follows a backslash for itself.
 // https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/Using_Filtering.html
 func like(pattern, value string) bool {
+	if !strings.ContainsAny(pattern, `*?\`) {
+		return pattern == value
+	}
 	type position struct{ p, v int }
 	seen := map[position]bool{} // so that many stars cost no more than the product of both lengths
 	var match func(p, v int) bool
