@@ -51,8 +51,9 @@ func rhythms() []rhythm {
 			words: func(last int) string { return dateOf(last).Format(layout) }, slack: slack, runs: 2, length: length}
 	}
 	return []rhythm{
-		every(7, "week", 1, 2), every(14, "two weeks", 1, 4),
+		every(7, "week", 1, 2), every(14, "two weeks", 1, 4), every(21, "three weeks", 1, 6),
 		weekdayRhythm(false), weekdayRhythm(true), months(1, "month, on day 2", 3, 9),
+		every(42, "six weeks", 2, 12), every(56, "eight weeks", 2, 16),
 		months(3, "quarter, on day 2", 4, 30), months(12, "year, about January 2", 7, 60),
 	}
 }

@@ -420,7 +420,7 @@ func (p *play) autopsy(id string, r *app.ApplyResult) {
 	line("seen", oneLine(r.Record.Stacks[id].Reason))
 	if b.Program != "" {
 		line("who", fmt.Sprintf("%s on %s, built with %s", b.Program, b.Instance, b.SDK))
-		line("why", b.Why+". It runs every three weeks, so that two weeks of CloudWatch showed nothing.")
+		line("why", b.Why+". It runs once a year: neither two weeks of CloudWatch nor the look back over 200 days showed it.")
 	}
 	others, were := instancesOf(r, id)-1, "were"
 	if others == 1 {
@@ -496,7 +496,7 @@ func (p *play) judge(r *app.ApplyResult) error {
 	for place := range p.places(r) {
 		for _, b := range p.stage.BrokenNow(place) {
 			if p.stage.Surprising(b.Account, b.Group) {
-				continue // it was put back; the job tells so only when it runs again, in three weeks
+				continue // it was put back; the job tells so only when it runs again, in a year
 			}
 			wrong = append(wrong, fmt.Sprintf("%s on %s in %s is still broken: %s", b.Program, b.Instance, place, b.Why))
 		}

@@ -33,8 +33,8 @@ type Options struct {
 	Surprises []Surprise
 }
 
-// Surprise is a service whose only v1 caller is a job that runs every 21 days and is essential to it. The job ran last
-// before the evidence begins, so the service looks ready; its next run is After the world's present time, on all its
+// Surprise is a service whose only v1 caller is a job that runs once a year and is essential to it. The job ran last
+// before the evidence begins, the look back included, so the service looks ready; its next run is After the world's present time, on all its
 // instances at once, and breaks those that require tokens by then.
 type Surprise struct {
 	Account string // by name
@@ -42,7 +42,7 @@ type Surprise struct {
 }
 
 // SurpriseEvery is the period of the jobs that are a surprise. It must be longer than any window of evidence plus After.
-const SurpriseEvery = 21 * 24 * time.Hour
+const SurpriseEvery = 365 * 24 * time.Hour
 
 // Summary says what was made.
 type Summary struct {
@@ -191,7 +191,7 @@ func (b *builder) deploy(accounts []account) error {
 		if at < 0 {
 			return fmt.Errorf("scenario: there is no account %q for a surprise", s.Account)
 		}
-		if s.After <= 0 || s.After >= SurpriseEvery-15*24*time.Hour {
+		if s.After <= 0 || s.After >= 6*24*time.Hour {
 			return fmt.Errorf("scenario: a surprise after %s: want more than 0 and less than six days", s.After)
 		}
 		err := programs.Deploy(b.world, workload.Program{
