@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/imdsctl/imdsctl/internal/awssim/core"
 	"github.com/imdsctl/imdsctl/internal/awssim/wire"
@@ -123,7 +124,8 @@ type view struct {
 	checks func() Status
 }
 
-func instanceFilters() map[string]func(view, func(string) bool) bool {
+// instanceFilters are those of DescribeInstances by name. They are made once, for there are many calls.
+var instanceFilters = sync.OnceValue(func() map[string]func(view, func(string) bool) bool {
 	return map[string]func(view, func(string) bool) bool{
 		"instance-id":         by(func(v view) string { return v.id }),
 		"instance-state-name": by(func(v view) string { return v.InstanceState.State }),
@@ -160,7 +162,7 @@ func instanceFilters() map[string]func(view, func(string) bool) bool {
 		"instance-status.status": by(func(v view) string { return string(v.checks()) }),
 		"system-status.status":   by(func(v view) string { return string(v.checks()) }),
 	}
-}
+})
 
 func viewTags(v view) []Tag { return v.InstanceState.Tags }
 
