@@ -123,7 +123,7 @@ type App struct {
 	runner  *followup.Runner
 	// products is the table of software, with the configuration's own entries.
 	products *product.Table
-	globals globals
+	globals  globals
 }
 
 // New makes an App. It opens nothing, and reads the files that the configuration names.

@@ -427,7 +427,8 @@ func gather(ctx context.Context, read func(context.Context, []fleet.Ref, evidenc
 func (q *inquiry) conclude(subject inventory.Resource, windows map[fleet.Ref][]*evidence.Window) *WhyReport {
 	q.known.windows = windows
 	judged := q.app.judge(q.snap, q.known)
-	out := &WhyReport{Imports: q.known.imports, Notes: q.notes, History: q.known.history[subject.Ref], Resource: subject, Verdict: judged.Report.Verdict(subject.Ref), Span: judged.Span, Gaps: judged.Gaps}
+	out := &WhyReport{Imports: q.known.imports, Notes: q.notes, History: q.known.history[subject.Ref], Resource: subject,
+		Verdict: judged.Report.Verdict(subject.Ref), Span: judged.Span, Gaps: judged.Gaps}
 	out.Windows = windows[subject.Ref]
 	for _, r := range q.snap.Resources {
 		if r.Ref != subject.Ref {

@@ -310,7 +310,8 @@ func (j *judge) role(out *Risk, r *inventory.Resource) {
 		out.unread(pointsAdmin, "what its role may do is not known: %s", why)
 		return
 	}
-	points, text := 0, ""
+	var points int
+	var text string
 	switch a := role.Attrs; a[inventory.AttrAccess] {
 	case "admin":
 		points, text = pointsAdmin, "administers the account: "+a[inventory.AttrAccessAdmin]

@@ -63,7 +63,7 @@ func FuzzTree(f *testing.F) {
 	w := newWorld(f, full())
 	f.Fuzz(func(t *testing.T, path string) {
 		a := httptest.NewRecorder()
-		r := &http.Request{Method: "GET", URL: &url.URL{Path: path}, Header: http.Header{}, RemoteAddr: "192.0.2.1:1"}
+		r := &http.Request{Method: http.MethodGet, URL: &url.URL{Path: path}, Header: http.Header{}, RemoteAddr: "192.0.2.1:1"}
 		w.ServeHTTP(a, r.WithContext(t.Context()))
 		if path != imds.TokenPath && a.Code != 200 && a.Code != 404 {
 			t.Fatalf("%q: %d", path, a.Code)

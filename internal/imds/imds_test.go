@@ -232,7 +232,7 @@ func TestObservedCall(t *testing.T) {
 	w := newWorld(t, imds.State{Role: "web"})
 	token := w.token(t, 300)
 	put := w.last()
-	if put.Version != imds.V2 || put.Method != "PUT" || put.TTL != 300 || put.HopLimit != 0 || put.TokenID == "" || !put.Time.Equal(start) {
+	if put.Version != imds.V2 || put.Method != http.MethodPut || put.TTL != 300 || put.HopLimit != 0 || put.TokenID == "" || !put.Time.Equal(start) {
 		t.Errorf("the token request is observed as %+v", put)
 	}
 	a := w.ask("GET", "/latest/meta-data/iam/security-credentials/web", with(token), "User-Agent: aws-cli/2.1 "+token)
@@ -409,14 +409,14 @@ func full() imds.State {
 
 func TestIPv6IsAnOption(t *testing.T) {
 	w := newWorld(t, imds.State{})
-	r := httptest.NewRequest("GET", idPath, nil)
+	r := httptest.NewRequest(http.MethodGet, idPath, nil)
 	r = r.WithContext(context.WithValue(r.Context(), http.LocalAddrContextKey, net.Addr(&net.TCPAddr{IP: net.ParseIP("fd00:ec2::254"), Port: 80})))
 	aborted := func() (got any) {
 		defer func() { got = recover() }()
 		w.ServeHTTP(httptest.NewRecorder(), r)
 		return nil
 	}
-	if got := aborted(); got != http.ErrAbortHandler || w.last().Status != 0 {
+	if got := aborted(); got == nil || !errors.Is(got.(error), http.ErrAbortHandler) || w.last().Status != 0 {
 		t.Errorf("with IPv6 disabled: %v, observed %+v", got, w.last())
 	}
 	if err := w.SetState(imds.State{Options: fleet.Options{IPv6: fleet.Enabled}}); err != nil {

@@ -205,11 +205,13 @@ func support(report *assess.Report, n *Need) (Evidence, string) {
 	if len(sources) == 1 {
 		sources = nil
 	}
-	return Evidence{Sources: strings.Join(sources, "; "), Verdict: string(best.Status), Reason: best.Why(), Source: string(e.Source), Lineage: e.Lineage.ID, Start: e.Start,
+	return Evidence{Sources: strings.Join(sources, "; "), Verdict: string(best.Status), Reason: best.Why(), Source: string(e.Source),
+		Lineage: e.Lineage.ID, Start: e.Start,
 		End: e.End, Calls: e.Calls, Covered: e.Covered, Periods: e.Periods, Boots: e.Boots, Members: e.Members}, override
 }
 
-// Finish orders stacks, those with the worst risk of a wave first, and changes, fills in waves and sums, and gives the plan. Its digest is set when it is written.
+// Finish orders stacks, those with the worst risk of a wave first, and changes, fills in waves and sums, and gives the plan. Its digest
+// is set when it is written.
 func (b *Builder) Finish() *Plan {
 	p := b.plan
 	b.waves()

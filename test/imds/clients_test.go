@@ -2,6 +2,7 @@ package imds
 
 import (
 	"maps"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -82,7 +83,7 @@ func (c client) judge(t *testing.T, calls []call) {
 		if call.Version != c.version || call.UserAgent == "" {
 			t.Errorf("%+v is no call of %s with a user agent", call, c.version)
 		}
-		if call.Method == "PUT" && call.Status == 200 {
+		if call.Method == http.MethodPut && call.Status == 200 {
 			tokens++
 		} else if call.TokenID != "" {
 			used[call.TokenID]++

@@ -1,6 +1,7 @@
 package imds
 
 import (
+	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -188,7 +189,7 @@ func TestGuide(t *testing.T) {
 	summary := s.end(t)
 	expected := 0
 	for _, c := range s.calls {
-		if c.Version == "v1" && (c.Method == "GET" || c.Method == "HEAD") && c.Status == 200 {
+		if c.Version == "v1" && (c.Method == http.MethodGet || c.Method == http.MethodHead) && c.Status == 200 {
 			expected++
 		}
 	}

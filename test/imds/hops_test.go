@@ -5,6 +5,7 @@ package imds
 import (
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"os/exec"
 	"strings"
@@ -107,7 +108,7 @@ func TestHopLimit(t *testing.T) {
 			s.end(t)
 			answered := 0
 			for _, c := range s.calls {
-				if c.Method == "PUT" && c.Status == 200 && c.HopLimit == limit {
+				if c.Method == http.MethodPut && c.Status == 200 && c.HopLimit == limit {
 					answered++
 				}
 			}

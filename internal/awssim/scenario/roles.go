@@ -36,7 +36,8 @@ func (b *builder) role(c cell) error {
 	}
 	policy, actions, resource := permissions(p.Partition, c.service.app)
 	document := json.RawMessage(`{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": ` + actions + `, "Resource": "` + resource + `"}]}`)
-	trust := json.RawMessage(`{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "sts:AssumeRole", "Principal": {"Service": "ec2.amazonaws.com"}}]}`)
+	trust := json.RawMessage(`{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "sts:AssumeRole",
+		"Principal": {"Service": "ec2.amazonaws.com"}}]}`)
 	p.With(func(time.Time) {
 		err = iam.Put(p, iam.Seed{Roles: []iam.RoleSeed{{Name: c.service.app, Trust: trust, Profiles: []string{c.service.app},
 			Inline: map[string]json.RawMessage{policy: document}}}}, "role of "+c.service.app)
