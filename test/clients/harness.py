@@ -100,10 +100,18 @@ class SimulatorTest(unittest.TestCase):
         return response["Error"]["Message"]
 
     def eventually(self, want, read):
-        """Reads until the value is the one wanted: reads after writes are eventually consistent, as AWS's are."""
-        deadline = time.monotonic() + 60
-        while (got := read()) != want and time.monotonic() < deadline:
-            time.sleep(0.1)
+        """Reads until the value is the one wanted: reads after writes are eventually consistent, as AWS's are. Reading too often is
+        refused, as by AWS, and no answer."""
+        deadline, got = time.monotonic() + 60, None
+        while time.monotonic() < deadline:
+            try:
+                if (got := read()) == want:
+                    break
+                time.sleep(0.1)
+            except ClientError as e:
+                if e.response["Error"]["Code"] not in ("RequestLimitExceeded", "Throttling", "ThrottlingException"):
+                    raise
+                time.sleep(1)
         self.assertEqual(want, got)
 
     def pages(self, call, key, size_name, token, size, **kwargs):

@@ -39,7 +39,8 @@ class Fleets(SimulatorTest):
         try:
             return self.ec2.describe_fleets(FleetIds=[fleet])["Fleets"][0]
         except ClientError as e:  # not there yet
-            self.assertEqual("InvalidFleetId.NotFound", e.response["Error"]["Code"])
+            if e.response["Error"]["Code"] != "InvalidFleetId.NotFound":
+                raise
             return {"FleetState": "", "Type": ""}
 
     def active(self, fleet):
@@ -157,7 +158,8 @@ class SpotFleets(Fleets):
         try:
             return self.ec2.describe_spot_fleet_requests(SpotFleetRequestIds=[request])["SpotFleetRequestConfigs"][0]
         except ClientError as e:  # not there yet
-            self.assertEqual("InvalidSpotFleetRequestId.NotFound", e.response["Error"]["Code"])
+            if e.response["Error"]["Code"] != "InvalidSpotFleetRequestId.NotFound":
+                raise
             return {"SpotFleetRequestState": ""}
 
     def test_every_page_size_lists_the_same(self):
