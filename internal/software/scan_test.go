@@ -403,7 +403,7 @@ func TestDetectors(t *testing.T) {
 		"snap/amazon-ssm-agent/5656/meta/snap.yaml":           "name: amazon-ssm-agent\nversion: 3.0.1124.0\nsummary: a\ndescription: b\n",
 		"var/lib/dpkg/status":                                 "Package: awscli\nStatus: install ok installed\nArchitecture: all\nVersion: 1.14.44-1ubuntu1\nMaintainer: a\nDescription: b\n\n",
 		"lib/apk/db/installed":                                "P:aws-cli\nV:1.16.200-r0\nA:x86_64\nT:x\n\n",
-		"web/package-lock.json":                               `{"name":"w","lockfileVersion":2,"packages":{"":{"name":"w"},"node_modules/aws-sdk":{"version":"2.100.0","resolved":"https://registry.npmjs.org/a","integrity":"sha512-a"}}}`,
+		"web/package-lock.json":                               `{"name":"w","lockfileVersion":2,"packages":{"":{"name":"w"},"node_modules/aws-sdk":{"version":"2.100.0","integrity":"sha512-a"}}}`,
 		"shade/by-name/aws-java-sdk-bundle-1.11.375.jar":      string(zipOf(t, "com/amazonaws/Request.class", "x")),
 		"shade/by-name/auth-2.1.0.jar":                        string(zipOf(t, "org/example/Auth.class", "x")),
 		"shade/class.jar":                                     string(zipOf(t, "x/software/amazon/awssdk/core/util/VersionInfo.class", class("2.5.0"))),

@@ -1,6 +1,6 @@
 """Fetches the SDKs that the tests of `imdsctl software scan` look for, from the registries that publish them.
 
-Python packages are installed by pip, as on a host; archives of npm and Maven are downloaded as they are; Go programs are
+Python packages are installed by pip, as on a host; archives of npm and Maven are downloaded as they are, by npm and jip; Go programs are
 built with the Go SDKs in them. Everything is pinned with its hash: python-old.txt and python-new.txt, pins.txt, and the
 go.sum files in testdata/go. Nothing that is fetched is run.
 """
@@ -11,7 +11,10 @@ import os
 import pathlib
 import subprocess
 import sys
-import urllib.request
+
+import jip.util
+from jip.maven import Artifact
+from jip.repository import repos_manager
 
 HERE = pathlib.Path(__file__).resolve().parent
 
@@ -25,19 +28,41 @@ def install_python(into: pathlib.Path) -> None:
             check=True)
 
 
+def npm(package: str, into: pathlib.Path) -> pathlib.Path:
+    """Downloads a package of npm as it is published; nothing in it is run."""
+    program = pathlib.Path(sys.executable).parent / "npm"
+    packed = subprocess.run([program, "pack", package, "--silent", "--ignore-scripts", "--pack-destination", into],
+                            check=True, capture_output=True, text=True).stdout
+    return into / packed.split()[-1]
+
+
+def maven(coordinates: str, into: pathlib.Path) -> pathlib.Path:
+    """Downloads the jar of a Maven artifact from jip's repositories: Maven Central, or those of ~/.jip_config."""
+    artifact = Artifact(*coordinates.split(":"))
+    path = into / artifact.to_jip_name()
+    for repository in repos_manager.repos:
+        try:
+            with path.open("wb") as file:
+                jip.util.download(repository.get_artifact_uri(artifact, "jar"), file)
+            return path
+        except jip.util.DownloadException as failure:
+            failed = failure
+    raise failed
+
+
 def download(into: pathlib.Path) -> None:
-    """Downloads the files of pins.txt. A file whose hash is another ends the program."""
+    """Downloads what pins.txt names. A file whose hash is another ends the program."""
     into.mkdir(parents=True)
+    repos_manager.init_repos()
     for line in (HERE / "pins.txt").read_text().splitlines():
         if not line or line.startswith("#"):
             continue
-        want, address = line.split()
-        with urllib.request.urlopen(address, timeout=120) as answer:
-            data = answer.read()
-        have = hashlib.sha256(data).hexdigest()
+        want, publisher, name = line.split()
+        path = {"npm": npm, "maven": maven}[publisher](name, into)
+        have = hashlib.sha256(path.read_bytes()).hexdigest()
         if have != want:
-            sys.exit(f"{address}: its SHA-256 is {have}, and {want} is pinned: do not use it")
-        (into / address.rsplit("/", 1)[1]).write_bytes(data)
+            path.unlink()
+            sys.exit(f"{name} of {publisher}: its SHA-256 is {have}, and {want} is pinned: do not use it")
 
 
 def build_go(go: str, into: pathlib.Path) -> None:

@@ -199,10 +199,10 @@ func host(t *testing.T, age string) tree {
 	browser.npm(t, "", func(name string) bool { return name == "dist/aws-sdk.js" }, sdk)
 	_, bundle, _ := bytes.Cut(browser["dist/aws-sdk.js"], []byte("\n")) // without the banner, as a minifier leaves it
 	tr["srv/lambda/index.js"] = bundle
-	tr.npm(t, "srv/web/node_modules/@aws-sdk/credential-provider-imds", leaving(), file("credential-provider-imds-"+pick("1.0.0-rc.10",
+	tr.npm(t, "srv/web/node_modules/@aws-sdk/credential-provider-imds", leaving(), file("aws-sdk-credential-provider-imds-"+pick("1.0.0-rc.10",
 		"3.0.0")+".tgz"))
 	if !old {
-		tr.npm(t, "srv/web/node_modules/@smithy/credential-provider-imds", leaving(), file("credential-provider-imds-2.0.1.tgz"))
+		tr.npm(t, "srv/web/node_modules/@smithy/credential-provider-imds", leaving(), file("smithy-credential-provider-imds-2.0.1.tgz"))
 	}
 
 	one := file("aws-java-sdk-core-" + pick("1.11.677", "1.11.678") + ".jar")
