@@ -163,7 +163,7 @@ func FuzzJSONAnswers(f *testing.F) {
 	f.Add(500, ``, "x")
 	f.Fuzz(func(t *testing.T, status int, body, header string) {
 		if status < 200 || status > 599 || strings.ContainsAny(header, "\r\n\x00") {
-			t.Skip()
+			t.Skip("no answer of HTTP")
 		}
 		tr := &transport{answers: []func(*http.Request) (*http.Response, error){reply(status, body, "X-Amzn-ErrorType", header)}}
 		_, _, err := callThings(t, tr, "CreateThing", func(o *awsx.Options) { o.MaxAttempts = 1 })

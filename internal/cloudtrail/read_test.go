@@ -250,7 +250,7 @@ func TestSplittingProperty(t *testing.T) {
 // A file of any size takes the memory of its largest record.
 func TestMemoryIsBounded(t *testing.T) {
 	if testing.Short() {
-		t.Skip("reads 400 MB")
+		t.Skip("left out by -short: it reads 400 MB")
 	}
 	one := event("e", host, "1.0", noon, "Boto3/1.9.2") + ","
 	const size = 400 << 20
