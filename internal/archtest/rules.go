@@ -114,7 +114,7 @@ func House() Rules {
 			{
 				// What is installed where: it reads files, and knows no AWS.
 				Package: "internal/software",
-				Own:     []string{"internal/fleet", "internal/inventory", "internal/product", "internal/evidence"},
+				Own:     []string{"internal/fleet", "internal/inventory", "internal/product", "internal/evidence", "internal/image"},
 				Modules: []string{"github.com/google/osv-scalibr", "github.com/klauspost/compress/zstd", "github.com/ulikunitz/xz"}, NoSQL: true,
 			},
 
@@ -152,6 +152,29 @@ func House() Rules {
 			// The metadata service: the protocol as a server. It knows no AWS.
 			{Package: "internal/imds", Own: []string{"internal/fleet"}, Modules: yaml, NoSQL: true},
 
+			// On a host: who calls the metadata service, and whether a command lives with version 2 alone.
+			{Package: "internal/procfs", Modules: []string{"github.com/prometheus/procfs", "golang.org/x/sys"}, NoSQL: true},
+			{Package: "internal/tracer", Own: []string{"internal/fleet", "internal/inventory", "internal/product", "internal/evidence"}, Pure: true},
+			{
+				Package: "internal/tracer/capture/...",
+				Own:     []string{"internal/tracer", "internal/procfs", "internal/tracer/capture/..."},
+				Modules: []string{
+					"github.com/cilium/ebpf", "github.com/vishvananda/netlink", "github.com/vishvananda/netns", "golang.org/x/net/bpf",
+					"golang.org/x/sys",
+				}, NoSQL: true,
+			},
+			{
+				Package: "internal/lab", Own: []string{"internal/fleet", "internal/procfs"},
+				Modules: []string{"github.com/vishvananda/netlink", "github.com/vishvananda/netns", "golang.org/x/sys"}, NoSQL: true,
+			},
+			{
+				Package: "internal/certify",
+				Own: []string{"internal/fleet", "internal/inventory", "internal/product", "internal/evidence", "internal/imds",
+					"internal/tracer"},
+				NoSQL: true,
+			},
+			{Package: "internal/image", Modules: []string{"github.com/klauspost/compress/zstd", "github.com/ulikunitz/xz"}, NoSQL: true},
+
 			// The simulator: it shares nothing with what it tests but the vocabulary and the clock.
 			{
 				Package: "internal/awssim/...",
@@ -179,7 +202,8 @@ func House() Rules {
 			{
 				Package: "internal/cli/...",
 				Own: with(pure, "internal/app/...", "internal/cli/...", "internal/clock", "internal/demo", "internal/roles",
-					"internal/kind", "internal/report", "internal/attention", "internal/software", "internal/imds"),
+					"internal/kind", "internal/report", "internal/attention", "internal/software", "internal/imds",
+					"internal/tracer", "internal/certify"),
 				Modules: faces, NoSQL: true,
 			},
 			{Package: "cmd/imdsctl", Own: []string{"internal/cli"}, NoSQL: true},
