@@ -20,9 +20,10 @@ import (
 type Leaping struct {
 	grain time.Duration
 	acts  atomic.Int64 // calls of Now and Sleep, by which it shows that somebody works
+	// now changes under mu alone, and is read without it: the time is asked for more often than anything else.
+	now atomic.Pointer[time.Time]
 
 	mu      sync.Mutex
-	now     time.Time
 	waiting sleepers
 	poked   chan struct{}
 }
@@ -30,7 +31,9 @@ type Leaping struct {
 // NewLeaping starts a clock that leaps until ctx ends; sleeps then end only with their own contexts. Moments that are less than
 // grain apart are leapt to as one, the latest, so that those who wait for them work side by side.
 func NewLeaping(ctx context.Context, start time.Time, grain time.Duration) *Leaping {
-	c := &Leaping{grain: grain, now: start.UTC(), poked: make(chan struct{}, 1)}
+	c := &Leaping{grain: grain, poked: make(chan struct{}, 1)}
+	start = start.UTC()
+	c.now.Store(&start)
 	go c.run(ctx)
 	return c
 }
@@ -38,9 +41,7 @@ func NewLeaping(ctx context.Context, start time.Time, grain time.Duration) *Leap
 // Now tells the time.
 func (c *Leaping) Now() time.Time {
 	c.acts.Add(1)
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.now
+	return *c.now.Load()
 }
 
 // Sleep waits until the clock is d further, or until ctx ends.
@@ -50,7 +51,7 @@ func (c *Leaping) Sleep(ctx context.Context, d time.Duration) error {
 	}
 	c.acts.Add(1)
 	c.mu.Lock()
-	s := &sleeper{at: c.now.Add(d), woken: make(chan struct{})}
+	s := &sleeper{at: c.now.Load().Add(d), woken: make(chan struct{})}
 	heap.Push(&c.waiting, s)
 	c.mu.Unlock()
 	c.poke()
@@ -166,7 +167,7 @@ func (c *Leaping) ahead() time.Duration {
 	if len(c.waiting) == 0 {
 		return 0
 	}
-	return c.waiting[0].at.Sub(c.now)
+	return c.waiting[0].at.Sub(*c.now.Load())
 }
 
 // leap goes to the next moment that is waited for.
@@ -179,8 +180,8 @@ func (c *Leaping) leap() {
 	last := c.waiting[0].at.Add(c.grain)
 	for len(c.waiting) > 0 && !c.waiting[0].at.After(last) {
 		s := heap.Pop(&c.waiting).(*sleeper)
-		if s.at.After(c.now) {
-			c.now = s.at
+		if s.at.After(*c.now.Load()) {
+			c.now.Store(&s.at)
 		}
 		close(s.woken)
 	}

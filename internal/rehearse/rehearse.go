@@ -57,14 +57,17 @@ type Progress struct {
 	Stacks, Ended  int
 }
 
-// grain is how far apart moments may be that a large rehearsal takes as one; a small one takes each by itself.
+// How exact a rehearsal is: how far apart moments may be that it takes as one, and how soon, and how late at most, it notices that a
+// window opens or something that was started has ended.
 const (
-	grain      = 250 * time.Millisecond
-	largePlans = 2_000 // changes
-)
+	pollRest = time.Minute
 
-// pollRest is how late a rehearsal may notice that a window opens or something that was started has ended.
-const pollRest = time.Minute
+	largePlans    = 2_000 // changes, from which on these hold
+	largeGrain    = 250 * time.Millisecond
+	largePoll     = 5 * time.Second
+	largePollRest = 5 * time.Minute
+	leaseTTL      = time.Hour // in simulated time: nobody else is there to take a lane over
+)
 
 // heap is how much more memory than it needs the process may take for a rehearsal, in percent: what is simulated is made and
 // thrown away by the gigabyte, and collecting it takes a third of the time otherwise.
@@ -81,11 +84,12 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	began := time.Duration(0)
+	grain := time.Duration(0)
+	o.Engine.PollRest, o.Engine.LeaseTTL = pollRest, leaseTTL
 	if len(o.Plan.Changes) > largePlans {
-		began = grain
+		grain, o.Engine.PollInterval, o.Engine.PollRest = largeGrain, largePoll, largePollRest
 	}
-	c := clock.NewLeaping(ctx, o.Plan.Header.Created, began)
+	c := clock.NewLeaping(ctx, o.Plan.Header.Created, grain)
 	st := &stage{opt: o, clock: c, calling: map[fleet.Ref]bool{}, out: &Result{Begun: o.Plan.Header.Created, Calls: map[string]awsx.Counts{}}}
 	if err := st.build(ctx); err != nil {
 		return nil, err
@@ -174,7 +178,6 @@ func (s *stage) play(ctx context.Context) (*Result, error) {
 		}
 	}
 	e := s.opt.Engine
-	e.PollRest = pollRest
 	e.Journal, e.Logger, e.Holder = journal, s.opt.Logger, "rehearsal"
 	e.Drivers = &drivers{session: s.session, clock: s.clock, calls: &s.calls}
 	s.gates = &readings{GateReader: gates.New(gates.Options{Session: s.gateSession, Logger: s.opt.Logger}), eventful: s.eventful(),
