@@ -17,6 +17,9 @@ BROWSER      = .cache/browser
 SOFTWARE     = .cache/software
 SOFTWARE_PINS = test/software/fetch.py test/software/pins.txt test/software/python-old.txt test/software/python-new.txt \
 	$(wildcard test/software/testdata/go/*/*)
+SDKS         = .cache/sdks
+SDKS_PINS    = test/sdks/fetch.py test/sdks/pins.txt test/sdks/package.json test/sdks/package-lock.json \
+	$(wildcard test/sdks/python-*.txt test/sdks/java.txt test/sdks/testdata/go/*/* test/sdks/testdata/java/*)
 BROWSER_PINS = test/browser/package.json test/browser/package-lock.json test/browser/install.mjs
 LINT_VERSION = v2.15.0
 LINT         = .cache/bin/golangci-lint-$(LINT_VERSION)
@@ -35,7 +38,7 @@ demo: ## a simulated organization, the whole migration, live in this terminal (D
 build: ## build/imdsctl, for this machine
 	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=auto -ldflags '-s -w' -o build/imdsctl ./cmd/imdsctl
 
-test: $(VENV)/requirements.txt $(BROWSER)/installed $(SOFTWARE)/fetched ## all tests, with moto, boto3, the AWS CLI, a Chromium and old SDKs that are fetched, pinned
+test: $(VENV)/requirements.txt $(BROWSER)/installed $(SOFTWARE)/fetched $(SDKS)/fetched ## all tests, with moto, boto3, the AWS CLI, a Chromium and old SDKs that are fetched, pinned
 	$(GO) test -timeout 30m $(TESTFLAGS) ./...
 
 test-short: ## the tests that need Go alone
@@ -91,6 +94,12 @@ $(BROWSER)/installed: $(BROWSER_PINS) | $(VENV)/requirements.txt
 $(SOFTWARE)/fetched: $(SOFTWARE_PINS) | $(VENV)/requirements.txt
 	rm -rf $(SOFTWARE)
 	$(VENV)/bin/python test/software/fetch.py --go $(GO) $(SOFTWARE)
+	touch $@
+
+# Programs of SDKs, old and new, for the tests that run them against the metadata service.
+$(SDKS)/fetched: $(SDKS_PINS) | $(VENV)/requirements.txt
+	rm -rf $(SDKS)
+	$(VENV)/bin/python test/sdks/fetch.py --go $(GO) $(SDKS)
 	touch $@
 
 $(LINT):

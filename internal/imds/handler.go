@@ -82,12 +82,25 @@ func (s *Service) decide(at *served, r *http.Request, call *Call) answer {
 	case r.Header["Expect"] != nil:
 		// Seen with a token request that announces a body: https://github.com/s3fs-fuse/s3fs-fuse/issues/1765
 		return bare(http.StatusExpectationFailed, "the request expects something")
+	case at.state.Options.Tokens == TokensUnsupported:
+		return withoutTokens(at, r, call)
 	case r.Method == http.MethodPut:
 		return s.put(at, r, call)
 	case r.URL.Path == TokenPath:
 		return notAllowed(r, "OPTIONS, PUT")
 	case r.Method == http.MethodGet || r.Method == http.MethodHead:
 		return s.get(at, r, call)
+	}
+	return notAllowed(r, "OPTIONS, GET, HEAD")
+}
+
+// withoutTokens answers as a service that has never heard of version 2: its path is one like any other that is not there.
+func withoutTokens(at *served, r *http.Request, call *Call) answer {
+	switch {
+	case r.URL.Path == TokenPath && r.Method != http.MethodOptions:
+		return page(http.StatusNotFound, "the service is told to know no tokens")
+	case r.Method == http.MethodGet || r.Method == http.MethodHead:
+		return at.read(r, call, Delivery1)
 	}
 	return notAllowed(r, "OPTIONS, GET, HEAD")
 }
@@ -139,8 +152,14 @@ func (s *Service) get(at *served, r *http.Request, call *Call) answer {
 	if present {
 		delivery = Delivery2
 	}
-	a := at.find(r.URL.Path, request{ctx: r.Context(), delivery: delivery})
+	a := at.read(r, call, delivery)
 	a.ttl = ttl
+	return a
+}
+
+// read answers GET and HEAD where nothing is in the way, and notes whether that handed out credentials.
+func (at *served) read(r *http.Request, call *Call, by Delivery) answer {
+	a := at.find(r.URL.Path, request{ctx: r.Context(), delivery: by})
 	call.Credentials = a.status == http.StatusOK && isCredentials(r.URL.Path)
 	return a
 }

@@ -347,6 +347,48 @@ func TestGeneratedCredentials(t *testing.T) {
 	}
 }
 
+// TestTokensUnsupported: what no instance does, and stand-ins that are older than tokens do.
+func TestTokensUnsupported(t *testing.T) {
+	w := newWorld(t, imds.State{Role: "web", Options: fleet.Options{Tokens: imds.TokensUnsupported}})
+	for _, r := range []struct {
+		method, path, header string
+		status               int
+	}{
+		{"PUT", imds.TokenPath, imds.HeaderTTL + ": 60", 404},
+		{"PUT", imds.TokenPath, "", 404},
+		{"GET", imds.TokenPath, "", 404},
+		{"PUT", idPath, "", 405},
+		{"POST", idPath, "", 405},
+		{"OPTIONS", imds.TokenPath, "", 200},
+		{"GET", idPath, "", 200},
+		{"HEAD", idPath, "", 200},
+		{"GET", idPath, with("anything"), 200},
+		{"GET", idPath, imds.HeaderTTL + ": 60", 200},
+		{"GET", "/latest/meta-data/iam/security-credentials/web", "", 200},
+		{"GET", "/latest/meta-data/none", "", 404},
+	} {
+		var headers []string
+		if r.header != "" {
+			headers = append(headers, r.header)
+		}
+		a := w.ask(r.method, r.path, headers...)
+		if a.Code != r.status || a.Header().Get(imds.HeaderTTL) != "" || strings.Contains(a.Header().Get("Allow"), "PUT") {
+			t.Errorf("%s %s %s: %d with %v, want %d", r.method, r.path, r.header, a.Code, a.Header(), r.status)
+		}
+	}
+	if c := w.Counts(); c.NoToken != 3 || c.Rejected != 0 {
+		t.Errorf("counted %+v: the calls with headers of version 2 are none of version 1", c)
+	}
+	// It is a state like any other: tokens can be had as soon as they are known.
+	if err := w.SetState(imds.State{}); err != nil {
+		t.Fatal(err)
+	}
+	w.token(t, 60)
+	if s, err := imds.ParseState([]byte("tokens: unsupported"), "x"); err != nil || s.Options.Tokens != imds.TokensUnsupported {
+		t.Errorf("read %+v, %v", s.Options, err)
+	}
+}
+
 // TestVersions holds dated builds to what they had.
 func TestVersions(t *testing.T) {
 	w := newWorld(t, imds.State{Role: "web", UserData: []byte("#!/bin/sh\n"), Options: fleet.Options{Tags: fleet.Enabled}, Tags: map[string]string{"a": "b"}})
@@ -357,7 +399,8 @@ func TestVersions(t *testing.T) {
 		"/2009-04-04/dynamic/instance-identity/document": 200, "/1.0/user-data": 200, "/2010-01-01/meta-data/": 404, "/3.0/": 404,
 		"/latest/user-data/": 200, "/latest/user-data/x": 404, "/latest/api/": 404, "//latest//meta-data//instance-id": 200,
 		"/latest/meta-data/instance-id/": 200, "/latest/meta-data/instance-id//": 200, "/latest/meta-data/instance-id/x": 404, "/LATEST/meta-data/": 404,
-		"/latest/meta-data/../meta-data/": 404, "/latest/%6deta-data/": 200,
+		"/latest/meta-data/../meta-data/": 404, "/latest/%6deta-data/": 200, "/2018-03-28/meta-data/identity-credentials/": 404,
+		"/2018-08-17/meta-data/identity-credentials/ec2/info": 200, "/2021-03-23": 200, "/2021-03-24/": 404, "/latest/dynamic/fws/": 200,
 	} {
 		if a := w.ask("GET", path); a.Code != want {
 			t.Errorf("%s: %d, want %d", path, a.Code, want)
@@ -442,7 +485,7 @@ func TestParseState(t *testing.T) {
 	}
 	for _, bad := range []string{
 		"token: required", "tokens: perhaps", "hop_limit: 0", "hop_limit: two", "account: '12'", "[1]", "local_ipv4: here", "role: a b",
-		"instance_tags: enabled\ntags: {'a/b': c}", "tokens: required\n---\ntokens: optional", "life_cycle: long", "spot_action: sing",
+		"instance_tags: enabled\ntags: {'a/b': c}", "tokens: required\n---\ntokens: optional", "life_cycle: long", "spot_action: sing", "monitoring: often", "ipv6_address: 10.0.0.1", "ipv6_address: here",
 	} {
 		if _, err := imds.ParseState([]byte(bad), "bad.yaml"); err == nil || !strings.Contains(err.Error(), "bad.yaml") {
 			t.Errorf("%q: %v", bad, err)

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"sync"
 	"time"
 )
 
@@ -39,10 +40,16 @@ func Listen(ctx context.Context, address string) (net.Listener, error) {
 }
 
 // Serve answers on all listeners until the context ends, and closes them and all connections. It gives nil then, and otherwise what
-// stopped a listener.
+// stopped a listener. When it returns the observer has been told of every call that was answered.
 func (s *Service) Serve(ctx context.Context, listeners ...net.Listener) error {
+	var answering sync.RWMutex // read-locked by each request that is being answered
+	handler := func(w http.ResponseWriter, r *http.Request) {
+		answering.RLock()
+		defer answering.RUnlock()
+		s.ServeHTTP(w, r)
+	}
 	server := &http.Server{
-		Handler: s, ConnContext: withConnection, DisableGeneralOptionsHandler: true,
+		Handler: http.HandlerFunc(handler), ConnContext: withConnection, DisableGeneralOptionsHandler: true,
 		ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 20 * time.Second, IdleTimeout: time.Minute, WriteTimeout: time.Minute,
 		// A client that hangs up or sends no HTTP is its own affair; calls are told to the observer.
 		ErrorLog: log.New(io.Discard, "", 0),
@@ -60,6 +67,8 @@ func (s *Service) Serve(ctx context.Context, listeners ...net.Listener) error {
 			_ = server.Close()
 		}
 	}
+	answering.Lock() // none is left
+	defer answering.Unlock()
 	if ctx.Err() != nil {
 		return nil
 	}

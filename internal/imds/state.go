@@ -18,11 +18,15 @@ import (
 	"github.com/imdsctl/imdsctl/internal/fleet"
 )
 
+// TokensUnsupported is a value of State.Options.Tokens that no EC2 instance has: the service knows no tokens, as stand-ins for it that
+// were made before IMDSv2 do not. The token's path is not there, and a token that comes with a GET is not looked at.
+const TokensUnsupported = "unsupported"
+
 // State is the instance that a Service plays. What is empty is made up from the instance id, the same for the same id, unless the
 // field's comment says that it is then absent.
 type State struct {
 	// Options are the metadata options. Unset ones are what EC2 has where nobody decides: tokens optional, the endpoint enabled, hop
-	// limit 1, no IPv6, no tags.
+	// limit 1, no IPv6, no tags. Tokens may also be TokensUnsupported.
 	Options fleet.Options
 
 	InstanceID   string
@@ -36,6 +40,8 @@ type State struct {
 	Launched     time.Time
 	LifeCycle    string // on-demand or spot
 	Reservation  string
+	// Monitoring is enabled where CloudWatch watches the instance in detail, or disabled.
+	Monitoring string
 
 	// Role is the name of the role whose credentials are given; absent where empty, and so is all of iam/.
 	Role string
@@ -91,6 +97,7 @@ type stateFile struct {
 	Launched       time.Time         `yaml:"launched"`
 	LifeCycle      string            `yaml:"life_cycle"`
 	Reservation    string            `yaml:"reservation_id"`
+	Monitoring     string            `yaml:"monitoring"`
 	Role           string            `yaml:"role"`
 	Profile        string            `yaml:"instance_profile"`
 	Hostname       string            `yaml:"hostname"`
@@ -163,7 +170,7 @@ func (f stateFile) state() State {
 		Options:    fleet.Options{Tokens: f.Tokens, Endpoint: f.Endpoint, IPv6: f.ProtocolIPv6, Tags: f.InstanceTags},
 		InstanceID: f.InstanceID, InstanceType: f.InstanceType, ImageID: f.ImageID, Account: fleet.AccountID(f.Account),
 		Region: fleet.Region(f.Region), Zone: f.Zone, ZoneID: f.ZoneID, Architecture: f.Architecture, Launched: f.Launched,
-		LifeCycle: f.LifeCycle, Reservation: f.Reservation, Role: f.Role, Profile: f.Profile, Hostname: f.Hostname,
+		LifeCycle: f.LifeCycle, Reservation: f.Reservation, Monitoring: f.Monitoring, Role: f.Role, Profile: f.Profile, Hostname: f.Hostname,
 		LocalIPv4: f.LocalIPv4, PublicIPv4: f.PublicIPv4, PublicHostname: f.PublicHostname, IPv6: f.AddressIPv6, MAC: f.MAC,
 		InterfaceID: f.InterfaceID, SubnetID: f.SubnetID, VPC: f.VPC, SecurityGroups: f.SecurityGroups, GroupIDs: f.GroupIDs,
 		KeyName: f.KeyName, PublicKey: f.PublicKey, ProductCodes: f.ProductCodes, Tags: f.Tags, Target: f.Target,
@@ -191,6 +198,7 @@ func (s State) complete(now time.Time) State {
 	s.Architecture = cmp.Or(s.Architecture, architecture(s.InstanceType))
 	s.LifeCycle = cmp.Or(s.LifeCycle, "on-demand")
 	s.Reservation = cmp.Or(s.Reservation, made("r", 2))
+	s.Monitoring = cmp.Or(s.Monitoring, fleet.Disabled)
 	if s.Launched.IsZero() {
 		s.Launched = now
 	}
@@ -242,11 +250,12 @@ func (s State) validate() error {
 			problem("%s %q: want %s", name, value, strings.Join(of, " or "))
 		}
 	}
-	choice("tokens", s.Options.Tokens, fleet.TokensOptional, fleet.TokensRequired)
+	choice("tokens", s.Options.Tokens, fleet.TokensOptional, fleet.TokensRequired, TokensUnsupported)
 	choice("endpoint", s.Options.Endpoint, fleet.Enabled, fleet.Disabled)
 	choice("ipv6", s.Options.IPv6, fleet.Enabled, fleet.Disabled)
 	choice("instance tags", s.Options.Tags, fleet.Enabled, fleet.Disabled)
 	choice("life cycle", s.LifeCycle, "on-demand", "spot")
+	choice("monitoring", s.Monitoring, fleet.Enabled, fleet.Disabled)
 	choice("spot action", s.SpotAction, "", "hibernate", "stop", "terminate")
 	if err := fleet.ValidHopLimit(s.Options.HopLimit); err != nil {
 		problems = append(problems, err)
@@ -256,6 +265,9 @@ func (s State) validate() error {
 	}
 	if a, err := netip.ParseAddr(s.LocalIPv4); err != nil || !a.Is4() {
 		problem("private address %q: want an IPv4 address", s.LocalIPv4)
+	}
+	if a, err := netip.ParseAddr(s.IPv6); s.IPv6 != "" && (err != nil || !a.Is6()) {
+		problem("IPv6 address %q: want an IPv6 address, or none", s.IPv6)
 	}
 	names := map[string]string{"instance id": s.InstanceID, "role": s.Role, "MAC address": s.MAC, "zone": s.Zone, "key name": s.KeyName}
 	for _, what := range slices.Sorted(maps.Keys(names)) {

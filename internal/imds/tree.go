@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -149,7 +150,7 @@ func (s *Service) tree(st State) *node {
 	network(meta, st)
 	happenings(meta, st)
 	s.roles(meta, st)
-	dynamic.text("2009-04-04", "fws/instance-monitoring", "disabled")
+	dynamic.text("2009-04-04", "fws/instance-monitoring", st.Monitoring)
 	s.identify(dynamic, st)
 	root.children = map[string]*node{"meta-data": meta, "dynamic": dynamic}
 	return root
@@ -229,6 +230,12 @@ func network(m *node, st State) {
 	m.text(old, at+"vpc-id", st.VPC)
 	m.text(old, at+"vpc-ipv4-cidr-block", "10.0.0.0/16")
 	m.text("2016-06-30", at+"vpc-ipv4-cidr-blocks", "10.0.0.0/16")
+	if a, err := netip.ParseAddr(st.IPv6); err == nil {
+		// The sizes that a subnet and a VPC have unless they are given others.
+		// https://docs.aws.amazon.com/vpc/latest/userguide/vpc-cidr-blocks.html
+		m.text("2016-06-30", at+"subnet-ipv6-cidr-blocks", netip.PrefixFrom(a, 64).Masked().String())
+		m.text("2016-06-30", at+"vpc-ipv6-cidr-blocks", netip.PrefixFrom(a, 56).Masked().String())
+	}
 }
 
 // happenings are what comes to pass while an instance runs.
@@ -269,8 +276,8 @@ func (s *Service) roles(m *node, st State) {
 		})
 		m.put("2012-01-12", "iam/security-credentials/"+st.Role, give(st.Role))
 	}
-	m.put("2018-03-28", "identity-credentials/ec2/info", func(request) (string, error) {
+	m.put("2018-05-23", "identity-credentials/ec2/info", func(request) (string, error) {
 		return spaced([]field{{"Code", "Success"}, {"LastUpdated", stamp(updated)}, {"AccountId", string(st.Account)}})
 	})
-	m.put("2018-03-28", "identity-credentials/ec2/security-credentials/ec2-instance", give("ec2-instance"))
+	m.put("2018-05-23", "identity-credentials/ec2/security-credentials/ec2-instance", give("ec2-instance"))
 }

@@ -21,15 +21,16 @@ const (
 	spotAt     = guide + "spot-instance-termination-notices.html"
 	rebalance  = guide + "rebalance-recommendations.html"
 	lifecycle  = "https://docs.aws.amazon.com/autoscaling/ec2/userguide/retrieving-target-lifecycle-state-through-imds.html"
-	slashAt    = "https://github.com/aws-beam/aws_credentials/issues/47"           // seen in 2023
-	expectAt   = "https://github.com/s3fs-fuse/s3fs-fuse/issues/1765"              // seen in 2021
-	page404At  = "https://github.com/aws/amazon-ec2-metadata-mock/issues/81"       // seen in 2020
-	page401At  = "https://github.com/guardicore/monkey/issues/4275"                // seen in 2024: 343 bytes
-	page403At  = "https://github.com/aws/amazon-cloudwatch-agent/pull/1139"        // seen in 2024
-	headersAt  = "https://github.com/99designs/aws-vault/pull/1208"                // seen in 2023
-	methodAt   = v2                                                                // 405 and its Allow were seen in 2020
-	botocoreAt = "https://github.com/boto/botocore/blob/develop/botocore/utils.py" // InstanceMetadataRegionFetcher
-	doubleAt   = "https://github.com/ex-aws/ex_aws/pull/496"                       // seen in 2017
+	slashAt    = "https://github.com/aws-beam/aws_credentials/issues/47"                   // seen in 2023
+	expectAt   = "https://github.com/s3fs-fuse/s3fs-fuse/issues/1765"                      // seen in 2021
+	page404At  = "https://github.com/aws/amazon-ec2-metadata-mock/issues/81"               // seen in 2020
+	page401At  = "https://github.com/guardicore/monkey/issues/4275"                        // seen in 2024: 343 bytes
+	page403At  = "https://github.com/aws/amazon-cloudwatch-agent/pull/1139"                // seen in 2024
+	headersAt  = "https://github.com/99designs/aws-vault/pull/1208"                        // seen in 2023
+	optionsAt  = "https://github.com/kubernetes-sigs/cluster-api-provider-aws/issues/1609" // seen in 2020, of the token's path
+	methodAt   = v2                                                                        // 405 and its Allow were seen in 2020
+	botocoreAt = "https://github.com/boto/botocore/blob/develop/botocore/utils.py"         // InstanceMetadataRegionFetcher
+	doubleAt   = "https://github.com/ex-aws/ex_aws/pull/496"                               // seen in 2017
 )
 
 // instance is the one of the user guide's examples.
@@ -53,7 +54,9 @@ subnet_id: subnet-be9b61d7
 security_groups: [web, ssh]
 key_name: my-public-key
 public_key: ssh-rsa MIICiTCCAfICCQD6m7oRw0uXOjANBgkqhkiG9w0BAQUFADCBiDELMAkGA1UEBhMC my-public-key
-tags: {Name: MyInstance, Environment: Dev}
+tags: {Name: MyInstance, Environment: Dev, "aws:cloudformation:stack-name": web, Empty: ""}
+monitoring: enabled
+ipv6_address: 2001:db8:1234:1a00::5
 user_data: "1234,john,reboot,true | 4512,richard, | 173,,,"
 `
 
@@ -78,7 +81,7 @@ func put(args ...string) []string { return append([]string{"-X", "PUT"}, args...
 var documented = []request{
 	{retrieval, "/", nil, "200", `~(?s)^1\.0\n2007-01-19\n2007-03-01\n.*\n2021-01-03\n2021-03-23\n.*latest$`, ""},
 	{retrieval, "/latest/meta-data/", nil, "200", "~(?s)^ami-id\nami-launch-index\nami-manifest-path\nblock-device-mapping/\nevents/\nhostname\niam/\n" +
-		".*instance-action\ninstance-id\ninstance-life-cycle\ninstance-type\nlocal-hostname\nlocal-ipv4\nmac\nmetrics/\nnetwork/\nplacement/\nprofile\n" +
+		".*instance-action\ninstance-id\ninstance-life-cycle\ninstance-type\nipv6\nlocal-hostname\nlocal-ipv4\nmac\nmetrics/\nnetwork/\nplacement/\nprofile\n" +
 		"public-hostname\npublic-ipv4\npublic-keys/\nreservation-id\nsecurity-groups\nservices/", "content-type: text/plain"},
 	{retrieval, "/latest/meta-data/ami-id", nil, "200", "ami-0abcdef1234567890", ""},
 	{retrieval, "/latest/meta-data/reservation-id", nil, "200", "r-0efghijk987654321", ""},
@@ -88,9 +91,12 @@ var documented = []request{
 	{retrieval, "/latest/meta-data/public-keys/0/", nil, "200", "openssh-key", ""},
 	{retrieval, "/latest/meta-data/public-keys/0/openssh-key", nil, "200", "~^ssh-rsa MIICi.* my-public-key$", ""},
 	{retrieval, "/latest/meta-data/network/interfaces/macs/02:29:96:8f:6a:2d/subnet-id", nil, "200", "subnet-be9b61d7", ""},
-	{tagsAt, "/latest/meta-data/tags/instance", nil, "200", "Environment\nName", ""},
+	{tagsAt, "/latest/meta-data/tags/instance", nil, "200", "Empty\nEnvironment\nName\naws:cloudformation:stack-name", ""},
 	{tagsAt, "/latest/meta-data/tags/instance/Name", nil, "200", "MyInstance", ""},
+	{tagsAt, "/latest/meta-data/tags/instance/", nil, "200", "Empty\nEnvironment\nName\naws:cloudformation:stack-name", ""},
 	{tagsAt, "/latest/meta-data/tags/instance/name", nil, "404", "", ""},
+	{tagsAt, "/latest/meta-data/tags/instance/aws:cloudformation:stack-name", nil, "200", "web", ""},
+	{tagsAt, "/latest/meta-data/tags/instance/Empty", nil, "200", "", "content-length: 0"},
 	{retrieval, "/latest/meta-data/none", nil, "404", "", ""},
 	{botocoreAt, "/latest/meta-data/placement/availability-zone/", nil, "200", "us-east-1f", ""},
 	{categories, "/latest/meta-data/ami-launch-index", nil, "200", "0", ""},
@@ -113,7 +119,23 @@ var documented = []request{
 	{categories, "/latest/meta-data/services/partition", nil, "200", "aws", ""},
 	{categories, "/latest/meta-data/events/maintenance/scheduled", nil, "200", "[]", ""},
 	{categories, "/latest/meta-data/block-device-mapping/", nil, "200", "ami\nroot", ""},
-	{categories, "/latest/dynamic/fws/instance-monitoring", nil, "200", "disabled", ""},
+	{categories, "/latest/dynamic/fws/instance-monitoring", nil, "200", "enabled", ""},
+	{categories, "/latest/dynamic/", nil, "200", "fws/\ninstance-identity/", ""},
+	{categories, "/latest/meta-data/instance-life-cycle", nil, "200", "on-demand", ""},
+	{categories, "/latest/meta-data/ipv6", nil, "200", "2001:db8:1234:1a00::5", ""},
+	{categories, "/latest/meta-data/network/interfaces/macs/02:29:96:8f:6a:2d/ipv6s", nil, "200", "2001:db8:1234:1a00::5", ""},
+	{categories, "/latest/meta-data/network/interfaces/macs/02:29:96:8f:6a:2d/subnet-ipv6-cidr-blocks", nil, "200", "2001:db8:1234:1a00::/64", ""},
+	{categories, "/latest/meta-data/network/interfaces/macs/02:29:96:8f:6a:2d/vpc-ipv6-cidr-blocks", nil, "200", "2001:db8:1234:1a00::/56", ""},
+	{categories, "/latest/meta-data/network/interfaces/macs/02:29:96:8f:6a:2d/security-groups", nil, "200", "web\nssh", ""},
+	{categories, "/latest/meta-data/network/interfaces/macs/02:29:96:8f:6a:2d/subnet-ipv4-cidr-block", nil, "200", "~^10\\.", ""},
+	{categories, "/latest/meta-data/product-codes", nil, "404", "", ""}, // "if any"
+	{categories, "/latest/meta-data/kernel-id", nil, "404", "", ""},     // "if applicable"
+	{categories, "/latest/meta-data/ramdisk-id", nil, "404", "", ""},
+	{categories, "/1.0/meta-data/instance-type", nil, "404", "", ""}, // since 2007-08-29
+	{categories, "/2007-08-29/meta-data/instance-type", nil, "200", "t2.micro", ""},
+	{categories, "/2012-01-12/meta-data/tags/instance", nil, "404", "", ""}, // since 2021-03-23
+	{retrieval, "/2010-01-01/meta-data/", nil, "404", "", ""},
+	{retrieval, "/2021-03-23/", nil, "200", "dynamic\nmeta-data\nuser-data", ""},
 	{spotAt, "/latest/meta-data/spot/instance-action", nil, "404", "", ""},
 	{spotAt, "/latest/meta-data/spot/termination-time", nil, "404", "", ""},
 	{rebalance, "/latest/meta-data/events/recommendations/rebalance", nil, "404", "", ""},
@@ -127,6 +149,8 @@ var documented = []request{
 	{categories, "/latest/meta-data/identity-credentials/ec2/security-credentials/ec2-instance", nil, "200", `~"Type" : "AWS-HMAC"`, ""},
 	{identityAt, "/latest/dynamic/instance-identity/document", nil, "200", `~(?s)"accountId" : "123456789012",.*"availabilityZone" : "us-east-1f",.*` +
 		`"billingProducts" : null,.*"instanceId" : "i-1234567890abcdef0",.*"pendingTime" : "2019-10-31T07:02:24Z",.*"version" : "2017-09-30"`, ""},
+	{identityAt, "/latest/dynamic/instance-identity/", nil, "200", "document\npkcs7\nrsa2048\nsignature", ""},
+	{identityAt, "/latest/dynamic/instance-identity/none", nil, "404", "", ""},
 	{identityAt, "/latest/dynamic/instance-identity/signature", nil, "200", "~^[A-Za-z0-9+/\n]+=*$", ""},
 	{identityAt, "/latest/dynamic/instance-identity/pkcs7", nil, "200", "~^MII[A-Za-z0-9+/\n]+=*$", ""},
 	{identityAt, "/latest/dynamic/instance-identity/rsa2048", nil, "200", "~^MII[A-Za-z0-9+/\n]+=*$", ""},
@@ -159,10 +183,16 @@ var documented = []request{
 	{v2, "/latest/meta-data/", put("-H", ttlHeader+"60"), "403", "", ""},
 	{expectAt, "/latest/api/token", put("-H", ttlHeader+"60", "-H", "Expect: 100-continue"), "417", "", ""},
 	{methodAt, "/latest/api/token", []string{"-X", "GET"}, "405", "", "allow: OPTIONS, PUT"},
+	{optionsAt, "/latest/api/token", []string{"-X", "OPTIONS"}, "200", "", "allow: OPTIONS, PUT"},
+	{optionsAt, "/latest/meta-data/", []string{"-X", "OPTIONS"}, "200", "", "content-length: 0"},
+	{methodAt, "/latest/api/token", []string{"-I"}, "405", "", ""}, // HEAD
 	{methodAt, "/latest/api/token", []string{"-X", "POST", "-H", ttlHeader + "60"}, "405", "", ""},
 	{v2, "/latest/meta-data/ami-id", []string{"-X", "POST"}, "405", "", ""},
 	{v2, "/latest/meta-data/ami-id", []string{"-X", "DELETE", "-H", tokenHead}, "405", "", ""},
 	{v2, "/latest/meta-data/ami-id", []string{"-I", "-H", tokenHead}, "200", "", "content-length: 21"}, // HEAD
+	{v2, "/latest/meta-data/ami-id", []string{"-I"}, "200", "", "content-length: 21"},
+	{v2, "/latest/meta-data/none", []string{"-I", "-H", tokenHead}, "404", "", ""},
+	{v2, "/latest/meta-data/", []string{"-I", "-H", tokenHead}, "200", "", "content-type: text/plain"},
 	{v2, "/latest/meta-data/ami-id", []string{"-H", tokenHead}, "200", "", "~x-aws-ec2-metadata-token-ttl-seconds: 21(600|599|598|5..)"},
 	{v2, "/latest/meta-data/ami-id", []string{"-H", "X-aws-ec2-metadata-token: AQAEAJHtU0Tt2q3W6G9KqKpejCXBm3KCiisAAXE_S8JNQyx4SA6uEw=="}, "401", "", ""},
 	{v2, "/latest/meta-data/ami-id", []string{"-H", "X-aws-ec2-metadata-token;"}, "401", "", ""},
@@ -247,12 +277,16 @@ func TestRequiredAndDisabled(t *testing.T) {
 		{v2, id, []string{"-H", tokenHead}, "200", "i-0123456789abcdef0", ""},
 		{v2, "/latest/user-data", []string{"-H", tokenHead}, "404", "", ""},
 		{v2, "/latest/meta-data/none", []string{"-H", tokenHead}, "404", "", ""},
+		{tagsAt, "/latest/meta-data/tags/instance", []string{"-H", tokenHead}, "404", "", ""}, // not enabled
+		{tagsAt, "/latest/meta-data/tags/", []string{"-H", tokenHead}, "404", "", ""},
+		{categories, "/latest/dynamic/fws/instance-monitoring", []string{"-H", tokenHead}, "200", "disabled", ""},
+		{identityAt, "/latest/dynamic/instance-identity/document", []string{}, "401", "", ""},
 		{v2, "/latest/api/token", []string{}, "405", "", ""},
 	} {
 		r.check(t, s.URL, session, r.args)
 	}
-	if summary := s.end(t); summary.NoToken != 0 || summary.Rejected != 8 {
-		t.Errorf("counted %+v, want 8 refused", summary)
+	if summary := s.end(t); summary.NoToken != 0 || summary.Rejected != 9 {
+		t.Errorf("counted %+v, want 9 refused", summary)
 	}
 	s = start(t, nil, "--listen", "127.0.0.1:0", "--endpoint", "disabled")
 	for _, r := range []request{

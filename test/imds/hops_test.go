@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"sync/atomic"
 	"testing"
 )
 
@@ -17,34 +18,64 @@ import (
 //	service 169.254.169.254 ── host (forwards) ── container
 type network struct{ service, host, container string }
 
-// lay makes the network for one test. It needs root; elsewhere the test is skipped, and where IMDSCTL_CI_ROOT=1 says that it must run
-// it fails.
+// needNamespaces leaves a test out where network namespaces cannot be made; where IMDSCTL_CI_ROOT=1 says that it must run it fails.
+func needNamespaces(t *testing.T) {
+	t.Helper()
+	switch _, err := exec.LookPath("ip"); {
+	case os.Geteuid() != 0:
+		leaveOut(t, "network namespaces take root: run `go test ./test/imds/` as root")
+	case err != nil:
+		leaveOut(t, "the test makes network namespaces with ip, of the package iproute2: %v", err)
+	}
+}
+
+func leaveOut(t *testing.T, format string, args ...any) {
+	t.Helper()
+	if os.Getenv("IMDSCTL_CI_ROOT") == "1" {
+		t.Fatalf(format, args...)
+	}
+	t.Skipf(format, args...)
+}
+
+// names tells the network namespaces of a run from each other.
+var names atomic.Int64
+
+// namespace makes a network namespace for one test, with its loopback interface up.
+func namespace(t *testing.T, part string) string {
+	t.Helper()
+	name := fmt.Sprintf("imdsctl-%d-%s%d", os.Getpid(), part, names.Add(1))
+	if out, err := exec.Command("ip", "netns", "add", name).CombinedOutput(); err != nil {
+		leaveOut(t, "this kernel or container makes no network namespaces: %v: %s", err, out)
+	}
+	t.Cleanup(func() {
+		if out, err := exec.Command("ip", "netns", "delete", name).CombinedOutput(); err != nil {
+			t.Errorf("delete the network namespace %s: %v: %s", name, err, out)
+		}
+	})
+	if out, err := exec.Command("ip", "-n", name, "link", "set", "lo", "up").CombinedOutput(); err != nil {
+		t.Fatalf("bring up the loopback interface of %s: %v: %s", name, err, out)
+	}
+	return name
+}
+
+// alone makes a network namespace that has the service's addresses and reaches nothing else.
+func alone(t *testing.T) string {
+	t.Helper()
+	ns := namespace(t, "a")
+	for _, address := range []string{"169.254.169.254/32", "fd00:ec2::254/128"} {
+		if out, err := exec.Command("ip", "-n", ns, "address", "add", address, "dev", "lo").CombinedOutput(); err != nil {
+			t.Fatalf("give %s to %s: %v: %s", address, ns, err, out)
+		}
+	}
+	return ns
+}
+
+// lay makes the network for one test. It needs root; elsewhere the test is skipped.
 func lay(t *testing.T) network {
 	t.Helper()
-	give := t.Skipf
-	if os.Getenv("IMDSCTL_CI_ROOT") == "1" {
-		give = t.Fatalf
-	}
-	if os.Geteuid() != 0 {
-		give("network namespaces take root: run `go test ./test/imds/` as root")
-	}
-	if _, err := exec.LookPath("ip"); err != nil {
-		give("the test makes network namespaces with ip, of the package iproute2: %v", err)
-	}
-	name := func(part string) string { return fmt.Sprintf("imdsctl-%d-%s", os.Getpid(), part) }
-	n := network{name("s"), name("h"), name("c")}
-	for _, ns := range []string{n.service, n.host, n.container} {
-		if out, err := exec.Command("ip", "netns", "add", ns).CombinedOutput(); err != nil {
-			give("this kernel or container makes no network namespaces: %v: %s", err, out)
-		}
-		t.Cleanup(func() {
-			if out, err := exec.Command("ip", "netns", "delete", ns).CombinedOutput(); err != nil {
-				t.Errorf("delete the network namespace %s: %v: %s", ns, err, out)
-			}
-		})
-	}
+	needNamespaces(t)
+	n := network{namespace(t, "s"), namespace(t, "h"), namespace(t, "c")}
 	for _, line := range []string{
-		"ip -n S link set lo up", "ip -n H link set lo up", "ip -n C link set lo up",
 		"ip link add s0 netns S type veth peer name h0 netns H", "ip link add h1 netns H type veth peer name c0 netns C",
 		"ip -n S address add 10.213.1.1/24 dev s0", "ip -n S address add 169.254.169.254/32 dev lo",
 		"ip -n S address add fd00:213:1::1/64 dev s0 nodad", "ip -n S address add fd00:ec2::254/128 dev lo nodad",

@@ -4,6 +4,7 @@ package imds
 
 import (
 	"encoding/json"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -76,6 +77,31 @@ func TestChangesWhileItRuns(t *testing.T) {
 	}
 	if summary := s.end(t); summary.NoToken != 3 || summary.Rejected != 2 {
 		t.Errorf("counted %+v, want 3 and 2", summary)
+	}
+}
+
+// TestIPv6 asks some of the table over IPv6, and again when the instance's IPv6 endpoint is disabled: then nothing answers.
+func TestIPv6(t *testing.T) {
+	state := writeState(t, "", instance+"ipv6: enabled\n")
+	s := start(t, nil, "--listen", "[::1]:0", "--state", state)
+	session := token(t, s.URL)
+	rows := []request{
+		{v2, "/latest/api/token", put("-H", ttlHeader+"60"), "200", "~^[A-Za-z0-9_-]{54}==$", ""},
+		{v2, "/latest/api/token", put("-H", ttlHeader+"60", "-H", "X-Forwarded-For: ::1"), "403", "", ""},
+		{retrieval, "/latest/meta-data/ami-id", []string{"-H", tokenHead}, "200", "ami-0abcdef1234567890", ""},
+		{retrieval, "/latest/meta-data/ami-id", []string{}, "200", "ami-0abcdef1234567890", ""},
+		{retrieval, "/latest/meta-data/none", []string{"-H", tokenHead}, "404", "", ""},
+	}
+	for _, r := range rows {
+		r.check(t, s.URL, session, r.args)
+	}
+	writeState(t, state, instance+"ipv6: disabled\n")
+	s.reload(t, "IMDSv1 and IMDSv2")
+	for _, r := range rows {
+		got, err := curl(t, nil, append([]string{"-g", s.URL + r.path}, r.args...)...)
+		if exit, ok := errors.AsType[*exec.ExitError](err); !ok || exit.ExitCode() != 52 { // nothing was answered
+			t.Errorf("%s with the endpoint disabled: %v %+v", r.path, err, got)
+		}
 	}
 }
 

@@ -1,0 +1,28 @@
+// Command v2-new prints the access key id that the default chain of the SDK in go.mod finds; exit code 1 where it finds none.
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/config"
+)
+
+func main() {
+	found, err := credentials()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	fmt.Println(found.AccessKeyID)
+}
+
+func credentials() (aws.Credentials, error) {
+	loaded, err := config.LoadDefaultConfig(context.Background())
+	if err != nil {
+		return aws.Credentials{}, err
+	}
+	return loaded.Credentials.Retrieve(context.Background())
+}
