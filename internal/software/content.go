@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strings"
 	"unicode/utf16"
+
+	"github.com/imdsctl/imdsctl/internal/image"
 )
 
 // opaque tells whether a file is left unopened for its name.
@@ -37,7 +39,7 @@ func (l *level) content(name string, info fs.FileInfo) {
 	first := l.s.part(info.Size())
 	n, err := f.ReadAt(first, 0)
 	if err != nil && !errors.Is(err, io.EOF) {
-		l.gap(name, "it cannot be read: "+reason(err))
+		l.gap(name, "it cannot be read: "+image.Reason(err))
 		return
 	}
 	first = first[:n]
@@ -110,12 +112,12 @@ func (l *level) program(f *opened, name string, info fs.FileInfo) {
 	before := l.s.rep.Packages
 	for _, e := range l.s.binaries {
 		if _, err := f.Seek(0, io.SeekStart); err != nil {
-			l.gap(name, reason(err))
+			l.gap(name, image.Reason(err))
 			return
 		}
 		packages, err := l.guarded(e, f, name, info)
 		if err != nil && l.ctx.Err() == nil && l.mentions(f, name) {
-			l.gap(name, "the program's modules cannot be read: "+reason(err))
+			l.gap(name, "the program's modules cannot be read: "+image.Reason(err))
 		}
 		for _, p := range packages {
 			if found, ok := asPackage(p); ok {
@@ -128,7 +130,7 @@ func (l *level) program(f *opened, name string, info fs.FileInfo) {
 	}
 	traces, err := l.s.traced(f, info.Size(), path.Base(name))
 	if err != nil {
-		l.gap(name, "it cannot be read: "+reason(err))
+		l.gap(name, "it cannot be read: "+image.Reason(err))
 	}
 	for _, p := range traces {
 		l.add(p, name)

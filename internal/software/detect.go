@@ -5,6 +5,8 @@ import (
 	"path"
 	"regexp"
 	"strings"
+
+	"github.com/imdsctl/imdsctl/internal/image"
 )
 
 // detector finds packages that the scanner library does not see, in a file that it asks for by its path.
@@ -199,7 +201,7 @@ func composerInstalled(f *file) []pkg {
 			Packages []installed `json:"packages"`
 		}
 		if err := json.Unmarshal(f.data, &object); err != nil {
-			f.level.gap(f.name, "the package record cannot be read: "+reason(err))
+			f.level.gap(f.name, "the package record cannot be read: "+image.Reason(err))
 			return nil
 		}
 		list = object.Packages

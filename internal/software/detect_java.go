@@ -2,7 +2,6 @@ package software
 
 import (
 	"encoding/binary"
-	"path"
 	"regexp"
 	"strings"
 )
@@ -93,7 +92,7 @@ var javaName = regexp.MustCompile(`^(aws-java-sdk(?:-[a-z0-9]+)*|sdk-core|aws-co
 
 // javaByName names an archive by its file name where it holds classes of an SDK: builds that are not Maven's leave nothing else. Two
 // of the names are words that others use, so that the classes decide.
-func javaByName(base string, x *index) []pkg {
+func javaByName(base string, t tree) []pkg {
 	m := javaName.FindStringSubmatch(base)
 	if m == nil {
 		return nil
@@ -102,7 +101,7 @@ func javaByName(base string, x *index) []pkg {
 	if strings.HasPrefix(m[1], "aws-java-sdk") {
 		group, folder = "com.amazonaws", "com/amazonaws"
 	}
-	if n := x.at(path.Clean(folder)); n == nil || !n.mode.IsDir() {
+	if info, err := t.Stat(folder); err != nil || !info.IsDir() {
 		return nil
 	}
 	return []pkg{{ecosystem: maven, name: group + ":" + m[1], version: m[2], guessed: true}}

@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/imdsctl/imdsctl/internal/image"
 )
 
 // folder is a folder of this machine. os.Root keeps every opening inside it, whatever links say.
@@ -68,7 +70,7 @@ func (f *folder) below(ctx context.Context, dir string, w walker) error {
 	}
 	entries, err := f.ReadDir(dir)
 	if err != nil {
-		w.gap(dir, "the folder cannot be listed: "+reason(err))
+		w.gap(dir, "the folder cannot be listed: "+image.Reason(err))
 	}
 	out, first := 0, ""
 	for _, e := range entries {
@@ -93,7 +95,7 @@ func (f *folder) below(ctx context.Context, dir string, w walker) error {
 				continue // it was removed meanwhile
 			}
 			if err != nil {
-				w.gap(name, reason(err))
+				w.gap(name, image.Reason(err))
 				continue
 			}
 			if err := w.visit(name, info); err != nil {
@@ -110,15 +112,12 @@ func (f *folder) below(ctx context.Context, dir string, w walker) error {
 	return nil
 }
 
-// maxLinks is how many links may follow one another: Linux's own limit.
-const maxLinks = 40
-
 // leadsOut says why what a symbolic link points to is not scanned at its own place; "" where it is, where there is nothing, or where
 // it is a file that would not be opened. An absolute link is read as the system in the folder would read it, from the folder's root,
 // if there is something; else as this machine reads it.
 func (f *folder) leadsOut(name string) string {
 	at := name
-	for range maxLinks {
+	for range image.MaxLinks {
 		target, err := f.root.Readlink(filepath.FromSlash(at))
 		if err != nil {
 			return "" // no link: a file, a folder, or nothing
@@ -151,16 +150,4 @@ func (f *folder) outside(name, target string) string {
 		return ""
 	}
 	return "the link leads out of what is scanned, to " + filepath.ToSlash(target)
-}
-
-// reason is an error in few words, without the path that stands beside it.
-func reason(err error) string {
-	if e, ok := errors.AsType[*fs.PathError](err); ok {
-		err = e.Err
-	}
-	text := err.Error()
-	if len(text) > 300 {
-		text = text[:300] + "…"
-	}
-	return strings.ToValidUTF8(text, "\uFFFD")
 }

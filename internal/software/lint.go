@@ -11,6 +11,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/imdsctl/imdsctl/internal/image"
 )
 
 // Rule says how a line reaches the metadata service.
@@ -70,7 +72,7 @@ func (l *level) text(f *opened, name string, info fs.FileInfo, first []byte) {
 	if !hit && info.Size() > chunk {
 		err := l.s.search(f, chunk-overlap, info.Size(), needles, func([]byte) bool { hit = true; return false })
 		if err != nil {
-			l.gap(name, "it cannot be read: "+reason(err))
+			l.gap(name, "it cannot be read: "+image.Reason(err))
 			return
 		}
 	}

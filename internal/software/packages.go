@@ -37,6 +37,8 @@ import (
 	"github.com/google/osv-scalibr/extractor/filesystem/sbom/cdx"
 	"github.com/google/osv-scalibr/extractor/filesystem/sbom/spdx"
 	"github.com/google/osv-scalibr/purl"
+
+	"github.com/imdsctl/imdsctl/internal/image"
 )
 
 // Ecosystems, as package URLs name them.
@@ -129,7 +131,7 @@ func (l *level) extract(e extractor, name, as string, info fs.FileInfo) {
 	defer f.Close()
 	packages, err := l.guarded(e, f, as, info)
 	if err != nil && l.ctx.Err() == nil && (e.must || l.mentions(f, name)) {
-		l.gap(name, "the package record cannot be read: "+reason(err))
+		l.gap(name, "the package record cannot be read: "+image.Reason(err))
 	}
 	for _, p := range packages {
 		if found, ok := asPackage(p); ok {

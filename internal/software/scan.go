@@ -9,6 +9,8 @@ import (
 	"path"
 	"slices"
 	"strings"
+
+	"github.com/imdsctl/imdsctl/internal/image"
 )
 
 // scan is one scan of one thing.
@@ -29,8 +31,7 @@ type found struct {
 	path string
 }
 
-func newScan(src *scanned, o Options, b *budget) *scan {
-	src.budget = b
+func newScan(src *scanned, o Options) *scan {
 	s := &scan{src: src, o: o, extractors: extractors(), binaries: inBinaries(), found: map[found]bool{}, rep: Report{Origin: src.origin, Kind: src.kind}}
 	for _, g := range src.gaps {
 		s.gap(g.Path, g.Reason)
@@ -104,7 +105,7 @@ type level struct {
 	tree   tree
 	prefix string // of an archive: its path and "!/"
 	depth  int
-	budget *budget
+	budget *image.Budget
 }
 
 func (l *level) gap(name, reason string) { l.s.gap(l.full(name), reason) }
@@ -168,7 +169,7 @@ func (l *level) visit(name string, info fs.FileInfo) error {
 func (l *level) open(name string) *opened {
 	f, err := l.tree.Open(name)
 	if err != nil {
-		l.gap(name, "it cannot be opened: "+reason(err))
+		l.gap(name, "it cannot be opened: "+image.Reason(err))
 		return nil
 	}
 	r, ok := f.(seekable)
@@ -205,7 +206,7 @@ func (l *level) whole(name string, info fs.FileInfo) ([]byte, bool) {
 		err = errors.New("it grew while it was read")
 	}
 	if err != nil {
-		l.gap(name, "it cannot be read: "+reason(err))
+		l.gap(name, "it cannot be read: "+image.Reason(err))
 		return nil, false
 	}
 	return data, true
@@ -248,20 +249,20 @@ func (l *level) archive(name string, info fs.FileInfo) {
 	l.s.rep.Archives++
 	inner := &level{s: l.s, ctx: l.ctx, prefix: l.full(name) + "!/", depth: l.depth + 1, budget: l.budget}
 	if l.depth == 0 {
-		inner.budget = &budget{left: l.s.o.Limits.Unpacked, limits: l.s.o.Limits, temp: l.budget.temp, made: l.budget.made}
+		inner.budget = l.budget.Again()
 	}
-	x, err := indexZip(f, info.Size(), inner.budget, inner.gap)
+	x, err := image.Zip(f, info.Size(), inner.budget, inner.gap)
 	if err != nil {
-		l.gap(name, reason(err))
+		l.gap(name, image.Reason(err))
 	}
 	if x == nil {
 		return
 	}
-	inner.tree = x
-	if err := x.files(l.ctx, inner); err != nil {
+	inner.tree = archived{x}
+	if err := inner.tree.files(l.ctx, inner); err != nil {
 		return // the caller sees the context's error as well
 	}
-	for _, p := range javaByName(path.Base(name), x) {
+	for _, p := range javaByName(path.Base(name), inner.tree) {
 		inner.add(p, ".")
 	}
 }

@@ -3,8 +3,8 @@
 // it, and each line of a script or a program that calls the service itself without a token.
 //
 // It owns the reading: which files hold a package's name and version (osv-scalibr's extractors, and detectors of its own for what
-// those do not see), how layers of an image become a file system, how archives within archives are opened, and the lint of raw calls
-// (Lint). What a version is worth is internal/product's to say.
+// those do not see), how archives within archives are looked into, and the lint of raw calls (Lint). How layers of an image become a
+// file system is internal/image's, and what a version is worth internal/product's to say.
 //
 // What is read was written by strangers. Nothing of it is ever run, and nothing is written under a name that it gives: the layers of
 // an image are decompressed into files of a folder of the scan's own, and an index in memory says which file of the image lies where
@@ -21,10 +21,10 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 
 	scalibrlog "github.com/google/osv-scalibr/log"
 
+	"github.com/imdsctl/imdsctl/internal/image"
 	"github.com/imdsctl/imdsctl/internal/product"
 )
 
@@ -60,7 +60,8 @@ type Limits struct {
 
 // DefaultLimits are for a machine image of ordinary size.
 func DefaultLimits() Limits {
-	return Limits{Unpacked: 16 << 30, Entries: 2_000_000, Depth: 8, File: 64 << 20, Gaps: 1000, Raw: 10_000}
+	of := image.DefaultLimits()
+	return Limits{Unpacked: of.Unpacked, Entries: of.Entries, Depth: 8, File: 64 << 20, Gaps: 1000, Raw: 10_000}
 }
 
 // Kind says what was scanned.
@@ -143,10 +144,6 @@ var quiet = sync.OnceFunc(func() { scalibrlog.SetLogger(silence{}) })
 func Scan(ctx context.Context, path string, o Options) (reports []*Report, err error) {
 	quiet()
 	o = o.complete()
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, fmt.Errorf("scan %s: %w", path, err)
-	}
 	temp, err := os.MkdirTemp(o.Temp, "imdsctl-software-") // mode 0700
 	if err != nil {
 		return nil, fmt.Errorf("scan %s: %w", path, err)
@@ -156,14 +153,14 @@ func Scan(ctx context.Context, path string, o Options) (reports []*Report, err e
 			err = fmt.Errorf("scan %s: remove what was unpacked: %w", path, e)
 		}
 	}()
-	b := &budget{left: o.Limits.Unpacked, limits: o.Limits, temp: temp, made: new(atomic.Int64)}
-	sources, closeAll, err := open(ctx, path, info, b)
+	b := image.NewBudget(image.Limits{Unpacked: o.Limits.Unpacked, Entries: o.Limits.Entries}, temp)
+	sources, closeAll, err := open(ctx, path, b)
 	defer closeAll()
 	if err != nil {
 		return nil, fmt.Errorf("scan %s: %w", path, err)
 	}
 	for _, src := range sources {
-		s := newScan(src, o, b)
+		s := newScan(src, o)
 		err := s.run(ctx)
 		reports = append(reports, s.report())
 		if err != nil {
