@@ -89,6 +89,8 @@ type Options struct {
 	// Concurrency is how many places are read at a time; 0 is the scan's default.
 	Concurrency int
 	Engine      EngineOptions
+	// Tracer sees what calls the metadata service; nil is this host's own.
+	Tracer Tracer
 	// Boundary is called around each commit of the journal; tests stop the process in it.
 	Boundary func(point string)
 	// DatabasePages bounds the database, in pages of 4 KiB; 0 is no bound. Tests fill a disk with it.

@@ -23,6 +23,7 @@ import (
 	"github.com/imdsctl/imdsctl/internal/fleet"
 	"github.com/imdsctl/imdsctl/internal/product"
 	"github.com/imdsctl/imdsctl/internal/store"
+	"github.com/imdsctl/imdsctl/internal/tracer"
 )
 
 // What faces need of package cloudtrail.
@@ -35,11 +36,11 @@ type (
 
 // ImportOptions say what evidence is taken in, and from where.
 type ImportOptions struct {
-	// Paths are files, folders and s3:// addresses: CloudTrail's log files, and findings files of other commands.
+	// Paths are files, folders and s3:// addresses: CloudTrail's log files, trace files, and findings files of other commands.
 	Paths []string
-	// Since and Until restrict CloudTrail's records; zero is open.
+	// Since and Until restrict CloudTrail's records and traced calls; zero is open.
 	Since, Until time.Time
-	// For replaces the subject of the findings files; zero leaves what they say.
+	// For replaces the subject of findings files and of traces; zero leaves what they say.
 	For evidence.Subject
 	// Role is the ARN of a role to read a bucket, or Athena, with; empty is the caller.
 	Role string
@@ -76,8 +77,9 @@ type Imported struct {
 	Skipped []string       `json:"skipped,omitempty"`
 	Gaps    []TrailGap     `json:"gaps,omitempty"`
 	Missing []TrailMissing `json:"missing,omitempty"`
-	// Calls is nil for findings files.
-	Calls *TrailSummary `json:"calls,omitempty"`
+	// Calls is what CloudTrail shows, and Trace what a tracer saw; nil for other sources.
+	Calls *TrailSummary   `json:"calls,omitempty"`
+	Trace *tracer.Summary `json:"trace,omitempty"`
 	// Query and Dollars are Athena's: the query's id and what it costs by what it has read, ScannedBytes.
 	Query        string  `json:"query,omitempty"`
 	ScannedBytes int64   `json:"scanned_bytes,omitempty"`
@@ -93,14 +95,14 @@ func (i *Imported) Attention() bool {
 	return i.Import.Skipped > 0 || len(i.Gaps) > 0 || gone || i.Import.Lost != "" && !i.Import.Sample
 }
 
-// ImportEvidence takes evidence in. Each findings file, and all log files together, are one import in one transaction: an error leaves
-// those before it, and nothing of its own.
+// ImportEvidence takes evidence in. Each findings file, all log files together, and what trace files tell of one instance are one import
+// in one transaction: an error leaves those before it, and nothing of its own.
 func (a *App) ImportEvidence(ctx context.Context, o ImportOptions) ([]*Imported, error) {
 	db, err := a.database()
 	if err != nil {
 		return nil, err
 	}
-	in := &importer{app: a, db: db, o: o, now: a.clock.Now().UTC()}
+	in := &importer{app: a, db: db, o: o, now: a.clock.Now().UTC(), own: map[string]bool{}}
 	files, logs, err := in.sort(ctx)
 	if err != nil {
 		return nil, err
@@ -110,7 +112,7 @@ func (a *App) ImportEvidence(ctx context.Context, o ImportOptions) ([]*Imported,
 	for _, path := range files {
 		steps = append(steps, func(ctx context.Context) (*Imported, error) { return in.findings(ctx, path) })
 	}
-	if len(logs) > 0 {
+	if len(logs) > 0 { // before traces, which may lie among them in a bucket
 		steps = append(steps, func(ctx context.Context) (*Imported, error) { return in.logs(ctx, logs) })
 	}
 	if o.Athena != "" {
@@ -128,7 +130,8 @@ func (a *App) ImportEvidence(ctx context.Context, o ImportOptions) ([]*Imported,
 			return out, err
 		}
 	}
-	return out, nil
+	traced, err := in.traces(ctx)
+	return append(out, traced...), err
 }
 
 // Imports lists what was taken in, the newest first.
@@ -163,9 +166,12 @@ type importer struct {
 	db  *store.Store
 	o   ImportOptions
 	now time.Time
+	// traceFiles are those found among the paths; own are the names of the files, trace and findings, that are no logs.
+	traceFiles []cloudtrail.File
+	own        map[string]bool
 }
 
-// sort looks at what each path is: findings files, and sources of log files.
+// sort looks at what each path is: findings files, trace files, and sources of log files.
 func (in *importer) sort(ctx context.Context) (findings []string, logs []string, err error) {
 	for _, path := range in.o.Paths {
 		if strings.HasPrefix(path, "s3://") {
@@ -185,18 +191,26 @@ func (in *importer) sort(ctx context.Context) (findings []string, logs []string,
 			if err != nil || ctx.Err() != nil {
 				continue // told when it is read
 			}
-			if isFindings(f.Name) {
+			switch {
+			case isFindings(f.Name):
 				findings = append(findings, f.Name)
-				own++
+			case isTrace(f.Name):
+				in.traceFiles = append(in.traceFiles, f)
+			default:
+				continue
 			}
+			in.own[f.Name] = true
+			own++
 		}
 		if info.IsDir() || own == 0 {
 			logs = append(logs, path)
 		}
 	}
-	if in.o.For != (evidence.Subject{}) && len(findings) == 0 {
+	buckets := slices.ContainsFunc(logs, func(path string) bool { return strings.HasPrefix(path, "s3://") })
+	if in.o.For != (evidence.Subject{}) && len(findings)+len(in.traceFiles) == 0 && !buckets {
 		return nil, nil, fleet.Diagnostic{Severity: fleet.SeverityError, Where: "--for",
-			Summary: "there is no findings file among the paths; CloudTrail's logs say themselves of whom they are", Remedy: "Leave --for out."}
+			Summary: "there is no findings file and no trace file among the paths; CloudTrail's logs say themselves of whom they are",
+			Remedy:  "Leave --for out."}
 	}
 	return findings, logs, ctx.Err()
 }
@@ -290,7 +304,7 @@ func (in *importer) logs(ctx context.Context, paths []string) (*Imported, error)
 	var sources []iter.Seq2[cloudtrail.File, error]
 	for _, path := range paths {
 		if !strings.HasPrefix(path, "s3://") {
-			sources = append(sources, withoutFindings(cloudtrail.Folder(path)))
+			sources = append(sources, in.others(cloudtrail.Folder(path)))
 			continue
 		}
 		sessions, region, err := in.sessions(ctx)
@@ -301,7 +315,7 @@ func (in *importer) logs(ctx context.Context, paths []string) (*Imported, error)
 		if err != nil {
 			return nil, err
 		}
-		sources = append(sources, bucket.Files(ctx, in.span()))
+		sources = append(sources, in.others(bucket.Files(ctx, in.span())))
 	}
 	report, err := cloudtrail.ReadFiles(ctx, cloudtrail.Concat(sources...), cloudtrail.Options{
 		Span: in.span(), Parse: speaker(in.app.products), Known: in.known(evidence.SourceCloudTrail), Progress: in.o.Progress,
@@ -310,8 +324,11 @@ func (in *importer) logs(ctx context.Context, paths []string) (*Imported, error)
 		return nil, err
 	}
 	if report.Files+report.Known+report.Pruned+report.Besides == 0 && len(report.Gaps) == 0 {
+		if len(in.traceFiles)+len(in.own) > 0 {
+			return nil, nil
+		}
 		return nil, fleet.Diagnostic{Severity: fleet.SeverityError, Where: strings.Join(paths, ", "),
-			Summary: "there is no log file and no findings file: none ends in .json, .json.gz, .jsonl or .ndjson",
+			Summary: "there is no log file, no trace file and no findings file: none ends in .json, .json.gz, .jsonl or .ndjson",
 			Remedy:  "Give the folder or the prefix above AWSLogs/, or a file."}
 	}
 	out := in.imported(evidence.SourceCloudTrail, strings.Join(paths, ", "), report.Result, report.Tally)
@@ -325,11 +342,15 @@ func (in *importer) logs(ctx context.Context, paths []string) (*Imported, error)
 	return out, in.keep(ctx, out, report.Tally, report.Taken)
 }
 
-// withoutFindings passes findings files, which are taken in by themselves.
-func withoutFindings(files iter.Seq2[cloudtrail.File, error]) iter.Seq2[cloudtrail.File, error] {
+// others passes findings files and trace files, which are taken in by themselves. Trace files of a bucket are noted as they are found.
+func (in *importer) others(files iter.Seq2[cloudtrail.File, error]) iter.Seq2[cloudtrail.File, error] {
 	return func(yield func(cloudtrail.File, error) bool) {
 		for f, err := range files {
-			if err == nil && isFindings(f.Name) {
+			if err == nil && in.own[f.Name] {
+				continue
+			}
+			if err == nil && strings.HasPrefix(f.Name, "s3://") && namedTrace(f.Name) {
+				in.traceFiles = append(in.traceFiles, f)
 				continue
 			}
 			if !yield(f, err) {

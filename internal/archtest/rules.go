@@ -115,7 +115,7 @@ func House() Rules {
 				// What is installed where: it reads files, and knows no AWS.
 				Package: "internal/software",
 				Own:     []string{"internal/fleet", "internal/inventory", "internal/product", "internal/evidence", "internal/image"},
-				Modules: []string{"github.com/google/osv-scalibr", "github.com/klauspost/compress/zstd", "github.com/ulikunitz/xz"}, NoSQL: true,
+				Modules: []string{"github.com/google/osv-scalibr"}, NoSQL: true,
 			},
 
 			{
@@ -155,6 +155,7 @@ func House() Rules {
 			// On a host: who calls the metadata service, and whether a command lives with version 2 alone.
 			{Package: "internal/procfs", Modules: []string{"github.com/prometheus/procfs", "golang.org/x/sys"}, NoSQL: true},
 			{Package: "internal/tracer", Own: []string{"internal/fleet", "internal/inventory", "internal/product", "internal/evidence"}, Pure: true},
+			{Package: "internal/tracer/deploy", Pure: true},
 			{
 				Package: "internal/tracer/capture/...",
 				Own:     []string{"internal/tracer", "internal/procfs", "internal/tracer/capture/..."},
@@ -164,7 +165,7 @@ func House() Rules {
 				}, NoSQL: true,
 			},
 			{
-				Package: "internal/lab", Own: []string{"internal/fleet", "internal/procfs"},
+				Package: "internal/lab", Own: []string{"internal/fleet", "internal/clock", "internal/procfs"},
 				Modules: []string{"github.com/vishvananda/netlink", "github.com/vishvananda/netns", "golang.org/x/sys"}, NoSQL: true,
 			},
 			{
@@ -174,6 +175,7 @@ func House() Rules {
 				NoSQL: true,
 			},
 			{Package: "internal/image", Modules: []string{"github.com/klauspost/compress/zstd", "github.com/ulikunitz/xz"}, NoSQL: true},
+			{Package: "internal/image/imagetest", NoSQL: true},
 
 			// The simulator: it shares nothing with what it tests but the vocabulary and the clock.
 			{
@@ -203,7 +205,7 @@ func House() Rules {
 				Package: "internal/cli/...",
 				Own: with(pure, "internal/app/...", "internal/cli/...", "internal/clock", "internal/demo", "internal/roles",
 					"internal/kind", "internal/report", "internal/attention", "internal/software", "internal/imds",
-					"internal/tracer", "internal/certify"),
+					"internal/tracer", "internal/tracer/deploy", "internal/certify"),
 				Modules: faces, NoSQL: true,
 			},
 			{Package: "cmd/imdsctl", Own: []string{"internal/cli"}, NoSQL: true},
@@ -216,7 +218,10 @@ func House() Rules {
 				Modules: with(sdk, "github.com/chromedp/chromedp", "github.com/chromedp/cdproto"),
 			},
 			{Package: "test/...", Own: []string{"internal/...", "test/..."}, Modules: sdk},
-			{Package: "bench/...", Own: []string{"internal/...", "bench/...", "test/postgres"}, Modules: sdk},
+			{
+				Package: "bench/...", Own: []string{"internal/...", "bench/...", "test/postgres"},
+				Modules: with(sdk, "github.com/cilium/ebpf"),
+			},
 		},
 		Clocks: []string{
 			"internal/clock", "internal/cli/...", "cmd/...", "test/...", "bench/...",
@@ -224,6 +229,7 @@ func House() Rules {
 			"internal/store/store.go",       // waits for another process to let go of the file; tells the time to others
 			"internal/store/postgres.go",    // waits before it connects again
 			"internal/awssim/core/serve.go", // waits for the client's socket, which knows no simulated time
+			"internal/tracer/capture/...",   // the kernel tells when something was sent by the machine's clocks
 		},
 		BannedNames: []string{"util", "utils", "common", "helper", "helpers", "types", "misc", "shared", "base", "lib"},
 		Undocumented: []string{

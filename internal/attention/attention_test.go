@@ -267,7 +267,8 @@ func TestInstalledSoftwareThatIsNew(t *testing.T) {
 	f.host("i-1", 3)
 	f.found("i-1", evidence.WhatSoftware, evidence.SourceSoftware, "boto3", "1.34.0", "/usr/lib")
 	i := only(t, f)
-	if i.Cause != attention.UnknownCaller || strings.Contains(i.Fix+strings.Join(i.Steps, ";"), "software scan") {
+	said := i.Fix + strings.Join(i.Steps, ";")
+	if i.Cause != attention.UnknownCaller || strings.Contains(said, "software scan") || !strings.Contains(said, "run `imdsctl trace --for 24h` (Linux) on i-1") {
 		t.Errorf("%+v", i)
 	}
 }

@@ -222,7 +222,7 @@ func (x *explanation) boots() Item {
 	i.Fix = "Look at what runs at boot: user data, cloud-init's own version, init scripts and agents' installers."
 	i.Steps = append([]string{"on an instance: sudo cat /var/lib/cloud/instance/user-data.txt; cloud-init --version; systemd-analyze blame"},
 		x.next()...)
-	i.Links = []string{linkRetrieve, linkAnalyzer}
+	i.Links = []string{linkRetrieve, linkTrace}
 	return i
 }
 
@@ -269,7 +269,7 @@ func (x *explanation) oldImage() (Item, bool) {
 		i.Fix, next = "Find out who calls: "+next[0]+".", append(next[1:], "or launch it from a current image and see whether the calls end")
 	}
 	i.Steps = append(i.Steps, next...)
-	i.Links = append(i.Links, linkAnalyzer)
+	i.Links = append(i.Links, linkTrace)
 	return i, true
 }
 
@@ -284,7 +284,7 @@ func (x *explanation) unknown() Item {
 	}
 	next := x.next()
 	i.Fix, i.Steps = "Find out who calls: "+next[0]+".", next[1:]
-	i.Links = []string{linkAnalyzer}
+	i.Links = []string{linkTrace}
 	return i
 }
 
@@ -305,7 +305,7 @@ func (x *explanation) next() []string {
 	if len(x.w.members) > 0 {
 		host = x.w.members[0].Ref.ID
 	}
-	return append(out, "watch which process calls, on "+host+", with AWS's IMDS Packet Analyzer")
+	return append(out, "watch which process calls: run `imdsctl trace --for 24h` (Linux) on "+host)
 }
 
 // imported tells whether a source was taken in, and until when it tells.

@@ -65,6 +65,6 @@ func (x *explanation) scheduled(s *assess.Schedule) Item {
 	i.Fix = "Look at what runs at these times: cron, systemd timers, scheduled tasks, jobs of a scheduler."
 	i.Steps = append([]string{"on an instance: systemctl list-timers --all; sudo ls /etc/cron.* /var/spool/cron; aws ssm list-associations"},
 		x.next()...)
-	i.Links = []string{linkRetrieve, linkAnalyzer}
+	i.Links = []string{linkRetrieve, linkTrace}
 	return i
 }

@@ -16,7 +16,7 @@ const (
 	linkRetrieve     = "https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instancedata-data-retrieval.html"
 	linkHops         = "https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instancedata-data-retrieval.html#imds-considerations"
 	linkTransition   = "https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instance-metadata-transition-to-version-2.html"
-	linkAnalyzer     = "https://github.com/aws/aws-imds-packet-analyzer"
+	linkTrace        = "https://github.com/imdsctl/imdsctl/blob/main/docs/trace.md"
 	linkPodIdentity  = "https://docs.aws.amazon.com/eks/latest/userguide/pod-identities.html"
 	linkIRSA         = "https://docs.aws.amazon.com/eks/latest/userguide/iam-roles-for-service-accounts.html"
 	linkTaskRole     = "https://docs.aws.amazon.com/AmazonECS/latest/developerguide/task-iam-roles.html"

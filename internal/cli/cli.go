@@ -39,6 +39,10 @@ type Env struct {
 	Base app.Options
 }
 
+// Inside must be called before all else in main: where this process was started as the first one of a lab, for `imdsctl certify`, it
+// plays its part and does not return.
+func Inside() { app.Inside() }
+
 // Main runs one command of the real imdsctl and returns its exit code.
 func Main(ctx context.Context, args []string, in io.Reader, out, err io.Writer) int {
 	return Run(ctx, Env{In: in, Out: out, Err: err}, args)

@@ -20,7 +20,8 @@ func (s *session) evidenceCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "evidence", Short: "Take in what CloudTrail and other tools saw, list it, forget it", GroupID: groupSee, Args: cobra.NoArgs,
 		Long: `Takes into the database what the metrics do not tell: by which software credentials were used that IMDSv1
-delivered (CloudTrail), and the findings files of other commands. "imdsctl why", "resources" and "plan" then show it.`,
+delivered (CloudTrail), which programs call on a host (trace files), and the findings files of other commands.
+"imdsctl why", "resources" and "plan" then show it.`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(s.evidenceImportCommand(), s.evidenceListCommand(), s.evidenceForgetCommand())
@@ -38,13 +39,15 @@ type importOptions struct {
 func (s *session) evidenceImportCommand() *cobra.Command {
 	var o importOptions
 	cmd := &cobra.Command{
-		Use: "import [PATH|s3://BUCKET/PREFIX]...", Short: "Take in CloudTrail's log files, Athena's answer or findings files",
+		Use: "import [PATH|s3://BUCKET/PREFIX]...", Short: "Take in CloudTrail's log files, traces, Athena's answer or findings files",
 		Args: cobra.ArbitraryArgs,
-		Long: `Reads CloudTrail's log files from folders, files and S3 prefixes, and findings files of other commands. What
-each path is, is found out. Of each call made with credentials that the metadata service delivered it keeps the
+		Long: `Reads CloudTrail's log files and the files of "imdsctl trace" from folders, files and S3 prefixes, and findings files
+of other commands. What each path is, is found out (in a bucket, traces by names that end in .imds.jsonl or
+.imds.jsonl.gz). Of each call made with credentials that the metadata service delivered it keeps the
 day, the instance or role, by which version they were delivered, and the user agent; not the caller's address.
 
-A file is taken in once, wherever it lies. What cannot be understood is counted and passed, and what cannot be
+A trace tells of the instance that it was made on; what traces tell of one instance is one import. A file is taken in
+once, wherever it lies. What cannot be understood is counted and passed, and what cannot be
 read, or is missing of a whole account by AWS's naming of the files, is a gap: the exit code is then 3.
 
 --athena asks one question of a table of the logs instead, about whole days that are over (fourteen, if --since
@@ -53,6 +56,7 @@ a sample, which never shows that nothing was there.`,
 		Example: `  imdsctl evidence import s3://org-trail/AWSLogs/o-exampleorg/ --since 2026-11-01
   imdsctl evidence import ./logs findings.jsonl
   imdsctl evidence import findings.jsonl --for image/ami-0123456789abcdef0
+  imdsctl evidence import s3://example-bucket/traces/
   imdsctl evidence import --athena audit.cloudtrail_logs --partition timestamp --workgroup audit
   imdsctl evidence import --lookup --account 111122223333 --instance i-0123456789abcdef0`,
 		Annotations: formats("table json"),
@@ -67,7 +71,7 @@ a sample, which never shows that nothing was there.`,
 	f := cmd.Flags()
 	f.StringVar(&o.since, "since", "", "only calls from this `time` on: a date, a time of RFC 3339, or an age such as 14d")
 	f.StringVar(&o.until, "until", "", "only calls before this `time`; of a date, the whole day counts")
-	f.StringVar(&o.subject, "for", "", "what findings files are about, in place of what they say: `KIND/ID`")
+	f.StringVar(&o.subject, "for", "", "what findings files and traces are about, in place of what they say: `KIND/ID`")
 	f.StringVar(&o.role, "role", "", "the `ARN` of a role to read the bucket, or to ask Athena, with")
 	f.StringVar(&o.athena, "athena", "", "ask Athena about `DATABASE.TABLE`")
 	f.StringVar(&o.workgroup, "workgroup", "", "Athena's `workgroup`")
@@ -213,6 +217,11 @@ func (s *session) showImport(i *app.Imported) {
 	}
 	if i.Calls != nil {
 		s.showCalls(i.Calls)
+	}
+	if i.Trace != nil && len(i.Trace.Callers) > 0 {
+		fmt.Fprintln(out)
+		s.callerTable(s.out, i.Trace.Callers)
+		fmt.Fprintln(out)
 	}
 	for _, g := range i.Gaps[:min(len(i.Gaps), longestList)] {
 		fmt.Fprintln(out, s.out.paint(yellow, "gap")+"  "+g.Where+": "+g.Reason)

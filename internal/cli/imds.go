@@ -65,7 +65,7 @@ See docs/imds.md.`,
 	f.StringSliceVar(&o.listen, "listen", []string{"127.0.0.1:1338"}, "`addresses` with ports, of IPv4 or IPv6; port 0 takes a free one")
 	f.StringVar(&o.file, "state", "", "read the instance from this `file`")
 	f.StringVar(&o.scanned, "instance", "", "play this scanned instance, by `id`")
-	f.StringVar(&o.tokens, "tokens", "", "`optional` (v1 and v2) or required (v2 alone)")
+	f.StringVar(&o.tokens, "tokens", "", "`optional` (v1 and v2), required (v2 alone), or unsupported (v1 alone, as no instance has it)")
 	f.StringVar(&o.endpoint, "endpoint", "", "`enabled` or disabled")
 	f.IntVar(&o.hops, "hop-limit", 0, "hop limit of the answers to token requests, 1 to 64")
 	f.BoolVar(&o.ipv6, "ipv6", false, "answer over IPv6 too")
@@ -276,8 +276,11 @@ func imdsManner(state imds.State) string {
 		return "the endpoint is disabled"
 	}
 	words := "IMDSv1 and IMDSv2"
-	if o.Tokens == fleet.TokensRequired {
+	switch o.Tokens {
+	case fleet.TokensRequired:
 		words = "IMDSv2 only"
+	case imds.TokensUnsupported:
+		return "IMDSv1 only, as a stand-in that knows no tokens; no instance is like that"
 	}
 	words += ", hop limit " + strconv.Itoa(o.HopLimit)
 	if o.IPv6 == fleet.Enabled {

@@ -82,9 +82,10 @@ Exit codes: 0 done, 1 failed, 2 used wrongly, 3 finished but something needs att
 		return misuse("", "See `"+cmd.CommandPath()+" --help`.", "%v", err)
 	})
 	root.AddCommand(s.scanCommand(), s.statusCommand(), s.resourcesCommand(), s.launchesCommand(), s.criticalityCommand(), s.whyCommand(), s.attentionCommand(),
-		s.evidenceCommand(), s.softwareCommand(), s.planCommand(),
+		s.evidenceCommand(), s.softwareCommand(), s.traceCommand(), s.planCommand(),
 		s.showCommand(), s.rehearseCommand(),
-		s.applyCommand(), s.rolloutCommand(), s.workerCommand(), s.rolesCommand(), s.doctorCommand(), s.simCommand(), s.imdsCommand(), s.demoCommand(),
+		s.applyCommand(), s.rolloutCommand(), s.workerCommand(), s.rolesCommand(), s.doctorCommand(), s.simCommand(), s.imdsCommand(),
+		s.certifyCommand(), s.demoCommand(),
 		s.versionCommand())
 	walk(root, func(c *cobra.Command) {
 		c.Args, c.SuggestionsMinimumDistance, c.Long = counted(c.Args), 2, reflow(c.Long)

@@ -65,6 +65,9 @@ func imdsctl() {
 		}
 		env.Base.DatabasePages = pages
 	}
+	if v := os.Getenv(traceVariable); v != "" {
+		env.Base.Tracer = &scriptTracer{file: v}
+	}
 	env.Base.Actor = "alice"
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	code := cli.Run(ctx, env, os.Args[1:])

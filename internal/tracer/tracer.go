@@ -18,6 +18,10 @@ type Version string
 const (
 	V1 Version = "v1"
 	V2 Version = "v2"
+	// Unknown: what tells it was not captured, or cannot be told: Why says what. It may be V1.
+	Unknown Version = "unknown"
+	// NotHTTP: what was sent is no request at all, and nothing answers it as one. One such record stands for all that follows it.
+	NotHTTP Version = "not-http"
 )
 
 // Tier is how much a capture can tell.
@@ -41,7 +45,8 @@ type Connect struct {
 	From   Process
 }
 
-// Segment is a piece of what a program sends on a connection, perhaps again, perhaps out of order.
+// Segment is a piece of what a program sends on a connection, perhaps again, perhaps out of order. Without bytes it tells where the
+// stream begins (its SYN, say): then nothing has to be waited for.
 type Segment struct {
 	Socket uint64
 	Time   time.Time
@@ -55,7 +60,9 @@ type Segment struct {
 
 // Sink takes what a capture sees. It is called from one goroutine at a time.
 type Sink interface {
+	// Connected tells of a connection before anything is sent on it.
 	Connected(Connect)
+	// Sent tells what is sent.
 	Sent(Segment)
 	// Lost tells that n events were lost, and why; n is 0 where nobody could count them.
 	Lost(n uint64, why string)
@@ -85,11 +92,12 @@ type Parent struct {
 // Place is where a process runs, as its cgroup tells.
 type Place struct {
 	Unit      string `json:"unit,omitempty"`      // systemd's: nginx.service
-	Container string `json:"container,omitempty"` // id, 64 hexadecimal digits
+	Container string `json:"container,omitempty"` // id, 64 hexadecimal digits mostly; a name in LXC and in containerd's own client
 	Runtime   string `json:"runtime,omitempty"`   // docker, containerd, cri-o, podman, lxc
 	Pod       string `json:"pod,omitempty"`       // uid of the Kubernetes pod
 	PodName   string `json:"pod_name,omitempty"`  // namespace/name, where the host could tell
 	Task      string `json:"task,omitempty"`      // id of the ECS task
+	TaskName  string `json:"task_name,omitempty"` // family:revision of its definition, where the agent on the host told
 }
 
 // Call is one request.
