@@ -4,9 +4,9 @@
 // It owns the verdict and its reports (text, JSON, JUnit, findings). It runs nothing itself: calls and the command's end are handed in.
 //
 // A run passes only where the command succeeded, got something with a token, and nothing that it asked for in vain stayed out: a
-// call that was refused or lost counts as made good only where the same caller got the same by version 2. What no run shows is
-// inconclusive and never a pass: a command that never called, one that called by version 1 where that was answered, one that failed
-// though nothing was refused, and one that ended well although a caller was sent away.
+// call that was refused or lost counts as made good only where the same caller got the same by version 2. It fails where a caller was
+// sent away for good, or used version 1 where that was answered, also if the command ended well all the same. What no run shows is
+// inconclusive and never a pass: a command that never called, one that failed though nothing was refused, one that was interrupted.
 package certify
 
 import (
@@ -277,7 +277,7 @@ func (j *Judged) conclude(in Input) {
 	case j.End.Stopped == StoppedInterrupt:
 		j.Verdict, j.Reason = Inconclusive, "the command was interrupted, after "+calls(len(j.Calls))
 	case slices.ContainsFunc(j.Calls, answeredV1):
-		j.Verdict, j.Reason = Inconclusive, "IMDSv1 was allowed, and used: "+problems[0].Text
+		j.Verdict, j.Reason = Fails, "IMDSv1 was allowed, and used: "+problems[0].Text
 		j.Fix = cmp.Or(problems[0].Fix, "Certify with IMDSv1 refused, which tells whether it needs it.")
 	case !j.Succeeded && len(problems) > 0:
 		j.Verdict, j.Reason, j.Fix = Fails, problems[0].Text, problems[0].Fix
@@ -285,9 +285,9 @@ func (j *Judged) conclude(in Input) {
 		j.Verdict, j.Reason = Inconclusive, "the command did not succeed ("+j.End.String()+"), and the service refused it nothing"
 		j.Fix = nothingRefused(j)
 	case len(problems) > 0 && !in.TrustSuccess:
-		j.Verdict = Inconclusive
+		j.Verdict = Fails
 		j.Reason = problems[0].Text + ", and the command succeeded all the same: nothing tells whether it did without"
-		j.Fix = "If the command would not succeed without what it needs, say so with --trust-success. " + problems[0].Fix
+		j.Fix = strings.TrimSpace(problems[0].Fix + " If the command would not succeed without what it needs, say so with --trust-success.")
 	case !slices.ContainsFunc(j.Calls, served) && len(problems) == 0:
 		j.Verdict, j.Reason = Inconclusive, "the command got nothing from the metadata service with a token"
 	case j.least() > 1:

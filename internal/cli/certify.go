@@ -47,11 +47,11 @@ anybody), with IMDSv1 refused, and says of each call who made it, by which versi
 tokens that are not used again, the time that was lost. With --container, or --image, a routed hop lies in between, as
 on a host of containers: hop limit 1 is tried first, and 2 where tokens were lost. The credentials are made up.
 
-It passes if the command succeeds and got what it asked for by IMDSv2. A command that never calls, or fails though
-nothing was refused, or succeeds though a caller was sent away, is inconclusive, which is no pass. The command's output
-is its own; the report goes to standard error, and with --report to a file. With --out the result becomes evidence
-about the subject that --for names. Exit codes: 0 it passes, 3 it does not, or needs a hop limit above --allow-hop-limit,
-1 it could not be run. See docs/certify.md.`,
+It passes if the command succeeds and got what it asked for by IMDSv2. It fails if a caller was sent away for good, even
+where the command then ends with 0: see --trust-success. A command that never calls, or fails though nothing was
+refused, is inconclusive, which is no pass. The command's output is its own; the report goes to standard error, and
+with --report to a file. With --out the result becomes evidence about the subject that --for names. Exit codes: 0 it
+passes, 3 it does not, or needs a hop limit above --allow-hop-limit, 1 it could not be run. See docs/certify.md.`,
 		Example: `  imdsctl certify -- python3 app.py
   imdsctl certify --container --hop-limit 2 --junit imds.xml -- ./integration-test.sh
   imdsctl certify --success running --timeout 2m -- java -jar server.jar

@@ -184,9 +184,9 @@ func TestScripts(t *testing.T) {
 	}{
 		{"v1", askV1 + "instance-id", direct, want{certify.Fails, 0, 3, "v1-refused problem"}},
 		{"v1 behind a hop", askV1 + "instance-id", routed2, want{certify.Fails, 0, 3, "v1-refused problem"}},
-		{"v1 that does not look at the status", "curl -s " + service + "meta-data/instance-id", direct, want{certify.Inconclusive, 0, 3, "v1-refused problem"}},
+		{"v1 that does not look at the status", "curl -s " + service + "meta-data/instance-id", direct, want{certify.Fails, 0, 3, "v1-refused problem"}},
 		{"v1 that does without", askV1 + "instance-id || true", append(direct, "--trust-success"), want{certify.Passes, 1, 0, "v1-refused problem"}},
-		{"v1 allowed", askV1 + "instance-id", append(direct, "--v1", "allowed"), want{certify.Inconclusive, 0, 3, "v1-answered problem"}},
+		{"v1 allowed", askV1 + "instance-id", append(direct, "--v1", "allowed"), want{certify.Fails, 0, 3, "v1-answered problem"}},
 		{"v2", session, direct, want{certify.Passes, 1, 0, ""}},
 		{"v2, v1 allowed", session, append(direct, "--v1", "allowed"), want{certify.Passes, 1, 0, ""}},
 		{"v2 behind a hop, limit 1", session, routed1, want{certify.Fails, 0, 3, "token-lost problem; time-lost warning"}},

@@ -263,7 +263,7 @@ func TestLossIsTold(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const connects = 1000
+	const connects = 2000
 	before := time.Now()
 	netns := make(chan uint64)
 	go func() {

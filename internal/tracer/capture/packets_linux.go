@@ -29,7 +29,6 @@ type packets struct {
 	flows  *flows
 	buffer []byte
 	looked time.Time // when namespaces were looked for last
-	hidden bool      // there are some that may not be listened to
 	part   []string  // why only a part is seen
 }
 
@@ -75,7 +74,7 @@ func openPackets(log *slog.Logger) (_ source, err error) {
 	if err := p.look(); err != nil {
 		return nil, err
 	}
-	if p.hidden {
+	if !seesAll() {
 		p.part = append(p.part, "Some network namespaces may not be listened to, so it sees no calls that are made there. It takes root, or the capabilities "+
 			"CAP_SYS_ADMIN and CAP_SYS_PTRACE beside CAP_NET_RAW and CAP_NET_ADMIN.")
 	}
@@ -97,7 +96,7 @@ func (p *packets) partial() []string { return p.part }
 // The error is that of the last of them, if there is none to listen in.
 func (p *packets) look() error {
 	p.looked = time.Now()
-	now, hidden := namespaces()
+	now := namespaces()
 	var failed error
 	for netns, file := range now {
 		if p.spaces[netns] != nil {
@@ -110,7 +109,6 @@ func (p *packets) look() error {
 		if err != nil {
 			p.log.Debug("a network namespace is not listened to", "netns", netns, "error", err)
 			failed = err
-			hidden = hidden || errors.Is(err, os.ErrPermission)
 			continue
 		}
 		p.spaces[netns] = s
@@ -121,7 +119,6 @@ func (p *packets) look() error {
 		}
 		return refusedPackets(failed)
 	}
-	p.hidden = hidden
 	return nil
 }
 
@@ -134,7 +131,7 @@ func refusedPackets(err error) error {
 
 // leave stops listening in namespaces that nobody else keeps, once what was sent there has been read.
 func (p *packets) leave(sink tracer.Sink) {
-	now, _ := namespaces()
+	now := namespaces()
 	for netns, s := range p.spaces {
 		if _, there := now[netns]; !there && len(now) > 0 {
 			p.read(s, sink)

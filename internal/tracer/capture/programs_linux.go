@@ -1,11 +1,11 @@
 package capture
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"slices"
 	"time"
 
@@ -140,35 +140,65 @@ func (p *programs) run(ctx context.Context, sink tracer.Sink, tick func(time.Tim
 		}
 		p.close()
 	}()
-	var record ringbuf.Record
-	due := time.Now().Add(second)
+	events, failed := p.read()
+	due := time.NewTicker(second)
+	defer due.Stop()
 	for {
-		p.ring.SetDeadline(due)
-		err := p.ring.ReadInto(&record)
-		switch {
-		case errors.Is(err, os.ErrDeadlineExceeded):
-		case errors.Is(err, ringbuf.ErrFlushed), errors.Is(err, ringbuf.ErrClosed):
-			p.tellLost(sink)
-			return nil
-		case err != nil:
-			return fmt.Errorf("reading from the eBPF programs: %w", err)
-		default:
-			p.tell(record.RawSample, sink)
-		}
-		if now := time.Now(); !now.Before(due) {
-			due = now.Add(second)
+		select {
+		case e, more := <-events:
+			if !more {
+				p.tellLost(sink)
+				return <-failed
+			}
+			p.tell(e, sink)
+		case now := <-due.C:
 			p.tellLost(sink)
 			tick(now)
 		}
 	}
 }
 
+// event is what a record of the buffer holds.
+type event struct {
+	caller *bpf.Caller
+	piece  *bpf.Piece
+	err    error
+}
+
+// waiting is how many events are kept for a sink that is slower than the programs. What comes on top waits in their buffer.
+const waiting = 4096
+
+// read empties the buffer as fast as it fills, until it is flushed or closed. The channel is closed then, and the error is why.
+func (p *programs) read() (<-chan event, <-chan error) {
+	events, failed := make(chan event, waiting), make(chan error, 1)
+	go func() {
+		defer close(events)
+		var record ringbuf.Record
+		for {
+			switch err := p.ring.ReadInto(&record); {
+			case errors.Is(err, ringbuf.ErrFlushed), errors.Is(err, ringbuf.ErrClosed):
+				failed <- nil
+				return
+			case err != nil:
+				failed <- fmt.Errorf("reading from the eBPF programs: %w", err)
+				return
+			}
+			var e event
+			if e.caller, e.piece, e.err = bpf.Decode(record.RawSample); e.piece != nil {
+				e.piece.Bytes = bytes.Clone(e.piece.Bytes)
+			}
+			events <- e
+		}
+	}()
+	return events, failed
+}
+
 // tell hands one event on.
-func (p *programs) tell(record []byte, sink tracer.Sink) {
-	caller, piece, err := bpf.Decode(record)
+func (p *programs) tell(e event, sink tracer.Sink) {
+	caller, piece := e.caller, e.piece
 	switch {
-	case err != nil:
-		sink.Lost(1, err.Error())
+	case e.err != nil:
+		sink.Lost(1, e.err.Error())
 	case piece != nil:
 		sink.Sent(tracer.Segment{
 			Socket: piece.Socket, Time: wall(piece.Time), Seq: piece.Seq, Bytes: piece.Bytes, Missing: piece.Missing,

@@ -59,9 +59,9 @@ func sameFile(a, b *os.File) bool {
 }
 
 // namespaces are the network namespaces that processes are in, and those that are mounted somewhere, as the runtimes of containers do
-// before they start a process in one. Each comes with a file of it. Some are hidden where not every process may be looked at.
-func namespaces() (all map[uint64]string, hidden bool) {
-	all = map[uint64]string{}
+// before they start a process in one. Each comes with a file of it.
+func namespaces() map[uint64]string {
+	all := map[uint64]string{}
 	if f, err := os.Open("/proc/self/mountinfo"); err == nil {
 		defer f.Close()
 		all = namespaceMounts(f)
@@ -69,11 +69,25 @@ func namespaces() (all map[uint64]string, hidden bool) {
 	for pid := range procfs.All() {
 		if netns, err := procfs.NetNS(pid); err == nil {
 			all[netns] = fmt.Sprintf("/proc/%d/ns/net", pid)
-		} else if errors.Is(err, os.ErrPermission) {
-			hidden = true
 		}
 	}
-	return all, hidden
+	return all
+}
+
+// seesAll tells whether this process may look at all others and enter their network namespaces.
+func seesAll() bool {
+	const firstUsers = "user:[4026531837]" // PROC_USER_INIT_INO of linux/proc_ns.h: elsewhere rights count for little
+	own, err := os.Readlink("/proc/self/ns/user")
+	if err != nil || own != firstUsers {
+		return false
+	}
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var sets [2]unix.CapUserData
+	if err := unix.Capget(&header, &sets[0]); err != nil {
+		return false
+	}
+	const wanted = 1<<unix.CAP_SYS_ADMIN | 1<<unix.CAP_SYS_PTRACE
+	return sets[0].Effective&wanted == wanted
 }
 
 // within are the processes of a network namespace, the newest ids first.
@@ -258,8 +272,7 @@ func (s tcpSocket) holder(netns uint64) (tracer.Process, bool) {
 // establishedBefore are the connections to the service that are there now, in all network namespaces, by their sockets' cookies.
 func establishedBefore(log *slog.Logger) map[uint64]tracer.Process {
 	all := map[uint64]tracer.Process{}
-	spaces, _ := namespaces()
-	for netns, file := range spaces {
+	for netns, file := range namespaces() {
 		var found []tcpSocket
 		err := inside(file, func() error {
 			d, err := openDiagnosis()

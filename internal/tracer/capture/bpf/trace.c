@@ -82,7 +82,7 @@ struct large_piece { struct piece_head head; u8 bytes[LARGE]; };
 const struct caller *const layout_of_caller __attribute__((used)) = 0;
 const struct piece_head *const layout_of_piece __attribute__((used)) = 0;
 
-struct { map_type(RINGBUF); map_entries(1 << 22); } events SEC(".maps");
+struct { map_type(RINGBUF); map_entries(1 << 23); } events SEC(".maps");
 
 // lost counts what found no room in events: callers, then pieces.
 struct { map_type(ARRAY); map_entries(2); map_key(u32); map_value(u64); } lost SEC(".maps");
