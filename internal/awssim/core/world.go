@@ -264,9 +264,15 @@ func (w *World) SetGuardrails(f func(fleet.AccountID) [][]*authz.Policy) {
 // Store is a service's world-wide state (an organization's policies, say), made on first use. It is not guarded by any
 // place: it brings its own lock.
 func (w *World) Store(service string, make func() any) any {
+	w.mu.RLock()
+	s, ok := w.stores[service]
+	w.mu.RUnlock()
+	if ok {
+		return s
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	s, ok := w.stores[service]
+	s, ok = w.stores[service]
 	if !ok {
 		s = make()
 		w.stores[service] = s

@@ -41,12 +41,12 @@ func cgroupMounts(mountinfo io.Reader) []string {
 }
 
 // namespaceMounts are the network namespaces that are mounted, by their inodes, with the places.
-func namespaceMounts(mountinfo io.Reader) map[uint64]string {
-	all := map[uint64]string{}
+func namespaceMounts(mountinfo io.Reader) map[uint64][]string {
+	all := map[uint64][]string{}
 	for m := range mounts(mountinfo) {
 		digits, ok := strings.CutPrefix(m.root, "net:[")
 		if inode, err := strconv.ParseUint(strings.TrimSuffix(digits, "]"), 10, 64); ok && m.kind == "nsfs" && err == nil {
-			all[inode] = m.at
+			all[inode] = append(all[inode], m.at)
 		}
 	}
 	return all

@@ -98,11 +98,11 @@ func (p *packets) look() error {
 	p.looked = time.Now()
 	now := namespaces()
 	var failed error
-	for netns, file := range now {
+	for netns, files := range now {
 		if p.spaces[netns] != nil {
 			continue
 		}
-		s, err := openSpace(netns, file)
+		s, err := openSpace(netns, files)
 		if err == nil {
 			err = p.watch(s.packet, unix.EPOLLIN)
 		}
@@ -151,9 +151,9 @@ func (p *packets) watch(fd int, events uint32) error {
 }
 
 // openSpace opens what it takes to listen in a network namespace.
-func openSpace(netns uint64, file string) (*space, error) {
+func openSpace(netns uint64, files []string) (*space, error) {
 	s := &space{netns: netns, packet: -1, diag: diagnosis{-1}}
-	err := inside(file, func() (err error) {
+	err := inside(netns, files, func() (err error) {
 		if s.packet, err = openPacketSocket(); err != nil {
 			return err
 		}

@@ -18,8 +18,26 @@ import (
 	"github.com/imdsctl/imdsctl/internal/tracer"
 )
 
-// inside calls f in a network namespace, by its file. What f opens belongs to that namespace.
-func inside(namespace string, f func() error) error {
+// inside calls f in a network namespace, by one of its files: a process that has it may end, and a mount be covered by another. What f
+// opens belongs to that namespace.
+func inside(netns uint64, files []string, f func() error) error {
+	err := fmt.Errorf("network namespace %d: %w", netns, os.ErrNotExist)
+	for _, name := range files {
+		file, failed := os.Open(name)
+		if failed != nil {
+			err = failed
+			continue
+		}
+		defer file.Close()
+		var stat unix.Stat_t
+		if unix.Fstat(int(file.Fd()), &stat) == nil && stat.Ino == netns {
+			return insideFile(file, f)
+		}
+	}
+	return err
+}
+
+func insideFile(there *os.File, f func() error) error {
 	result := make(chan error)
 	go func() {
 		// A thread that does not find back is not used again: it ends with this goroutine, still locked.
@@ -30,17 +48,12 @@ func inside(namespace string, f func() error) error {
 				return err
 			}
 			defer here.Close()
-			there, err := os.Open(namespace)
-			if err != nil {
-				return err
-			}
-			defer there.Close()
 			if sameFile(here, there) { // that takes no rights
 				defer runtime.UnlockOSThread()
 				return f()
 			}
 			if err := unix.Setns(int(there.Fd()), unix.CLONE_NEWNET); err != nil {
-				return fmt.Errorf("entering the network namespace %s: %w", namespace, err)
+				return fmt.Errorf("entering the network namespace %s: %w", there.Name(), err)
 			}
 			failed := f()
 			if err := unix.Setns(int(here.Fd()), unix.CLONE_NEWNET); err == nil {
@@ -59,16 +72,17 @@ func sameFile(a, b *os.File) bool {
 }
 
 // namespaces are the network namespaces that processes are in, and those that are mounted somewhere, as the runtimes of containers do
-// before they start a process in one. Each comes with a file of it.
-func namespaces() map[uint64]string {
-	all := map[uint64]string{}
+// before they start a process in one. Each comes with files of it, the likeliest to stay first.
+func namespaces() map[uint64][]string {
+	all := map[uint64][]string{}
 	if f, err := os.Open("/proc/self/mountinfo"); err == nil {
 		defer f.Close()
 		all = namespaceMounts(f)
 	}
+	const enough = 4
 	for pid := range procfs.All() {
-		if netns, err := procfs.NetNS(pid); err == nil {
-			all[netns] = fmt.Sprintf("/proc/%d/ns/net", pid)
+		if netns, err := procfs.NetNS(pid); err == nil && len(all[netns]) < enough {
+			all[netns] = append(all[netns], fmt.Sprintf("/proc/%d/ns/net", pid))
 		}
 	}
 	return all
@@ -272,9 +286,9 @@ func (s tcpSocket) holder(netns uint64) (tracer.Process, bool) {
 // establishedBefore are the connections to the service that are there now, in all network namespaces, by their sockets' cookies.
 func establishedBefore(log *slog.Logger) map[uint64]tracer.Process {
 	all := map[uint64]tracer.Process{}
-	for netns, file := range namespaces() {
+	for netns, files := range namespaces() {
 		var found []tcpSocket
-		err := inside(file, func() error {
+		err := inside(netns, files, func() error {
 			d, err := openDiagnosis()
 			if err != nil {
 				return err
