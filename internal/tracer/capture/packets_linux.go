@@ -21,10 +21,12 @@ import (
 
 // packets is the tier that looks at the packets of each network namespace.
 type packets struct {
-	log    *slog.Logger
-	epoll  int
-	wake   int      // an eventfd that ends run's wait
-	mounts *os.File // mountinfo, which tells when something was mounted: a container's network namespace, perhaps
+	log   *slog.Logger
+	epoll int
+	wake  int // an eventfd that ends run's wait
+	// mounts is mountinfo, which tells when something was mounted: a container's network namespace, perhaps. It tells once, so it is no
+	// os.File, on which Go's runtime waits too.
+	mounts int
 	spaces map[uint64]*space
 	flows  *flows
 	buffer []byte
@@ -50,7 +52,7 @@ func (s *space) find(from, to netip.AddrPort) (tcpSocket, bool) {
 
 // openPackets listens in every network namespace that there is.
 func openPackets(log *slog.Logger) (_ source, err error) {
-	p := &packets{log: log, epoll: -1, wake: -1, spaces: map[uint64]*space{}, flows: newFlows(), buffer: make([]byte, 512<<10)}
+	p := &packets{log: log, epoll: -1, wake: -1, mounts: -1, spaces: map[uint64]*space{}, flows: newFlows(), buffer: make([]byte, 512<<10)}
 	defer func() {
 		if err != nil {
 			p.close()
@@ -65,10 +67,10 @@ func openPackets(log *slog.Logger) (_ source, err error) {
 	if err := p.watch(p.wake, unix.EPOLLIN); err != nil {
 		return nil, err
 	}
-	if p.mounts, err = os.Open("/proc/self/mountinfo"); err != nil {
-		return nil, err
+	if p.mounts, err = unix.Open("/proc/self/mountinfo", unix.O_RDONLY|unix.O_CLOEXEC, 0); err != nil {
+		return nil, fmt.Errorf("waiting for mounts: %w", err)
 	}
-	if err := p.watch(int(p.mounts.Fd()), unix.EPOLLPRI); err != nil {
+	if err := p.watch(p.mounts, unix.EPOLLPRI); err != nil {
 		return nil, err
 	}
 	if err := p.look(); err != nil {
@@ -267,7 +269,7 @@ func (p *packets) run(ctx context.Context, sink tracer.Sink, tick func(time.Time
 		if err != nil && !errors.Is(err, unix.EINTR) {
 			return fmt.Errorf("waiting for packets: %w", err)
 		}
-		if slices.ContainsFunc(events[:max(0, n)], func(e unix.EpollEvent) bool { return e.Fd == int32(p.mounts.Fd()) }) {
+		if slices.ContainsFunc(events[:max(0, n)], func(e unix.EpollEvent) bool { return e.Fd == int32(p.mounts) }) {
 			p.mustLook()
 		}
 		if n > 0 {
@@ -430,13 +432,10 @@ func (p *packets) close() {
 		s.close()
 		delete(p.spaces, netns)
 	}
-	if p.mounts != nil {
-		p.mounts.Close()
-	}
-	for _, fd := range []int{p.epoll, p.wake} {
+	for _, fd := range []int{p.epoll, p.wake, p.mounts} {
 		if fd >= 0 {
 			unix.Close(fd)
 		}
 	}
-	p.epoll, p.wake = -1, -1
+	p.epoll, p.wake, p.mounts = -1, -1, -1
 }
