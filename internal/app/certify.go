@@ -70,8 +70,14 @@ type CertifyOptions struct {
 // stopGrace is how long a command that is stopped has to end by itself.
 const stopGrace = 5 * time.Second
 
-// errTimeout is why a command was stopped whose time was over.
-var errTimeout = errors.New("the command's time is over")
+// Why a command was stopped: its time was over, or it waits in vain and will be run again with a higher hop limit.
+var (
+	errTimeout = errors.New("the command's time is over")
+	errWaiting = errors.New("the command waits for a token that never comes")
+)
+
+// inVain is for how long a command may wait for a token that was lost, where it will be run again.
+const inVain = 30 * time.Second
 
 // certification is one on its way.
 type certification struct {
@@ -79,6 +85,7 @@ type certification struct {
 	argv    []string // the command, with what an image adds to it
 	changes []certify.Change
 	runs    []certify.Run
+	another bool // run follows, with a higher hop limit, if tokens are lost
 }
 
 // Certify runs a command under our metadata service, more than once only where a higher hop limit may help or a comparison was asked
@@ -93,6 +100,7 @@ func Certify(ctx context.Context, o CertifyOptions) (*certify.Report, error) {
 		if i > 0 {
 			c.begin(fmt.Sprintf("tokens were lost at hop limit %d; now with %d", o.HopLimits[i-1], limit))
 		}
+		c.another = i+1 < len(o.HopLimits)
 		if err := c.run(ctx, certify.Run{V1Allowed: o.V1Allowed, HopLimit: limit}); err != nil {
 			return nil, err
 		}
@@ -170,6 +178,13 @@ func (c *certification) run(ctx context.Context, run certify.Run) (err error) {
 				}
 			}()
 		}
+		if c.another {
+			go func() {
+				if c.waitsInVain(bounded, watch, run.Hops) {
+					cancel(errWaiting)
+				}
+			}()
+		}
 		defer func() { run.Ended = c.Clock.Now() }()
 		return service.Serve(ctx, listeners...)
 	}
@@ -181,6 +196,8 @@ func (c *certification) run(ctx context.Context, run certify.Run) (err error) {
 	switch {
 	case errors.Is(context.Cause(bounded), errTimeout):
 		run.End.Stopped = certify.StoppedTimeout
+	case errors.Is(context.Cause(bounded), errWaiting):
+		run.End.Stopped = certify.StoppedWaiting
 	case ctx.Err() != nil:
 		run.End.Stopped = certify.StoppedInterrupt
 	case err != nil:
@@ -190,6 +207,16 @@ func (c *certification) run(ctx context.Context, run certify.Run) (err error) {
 	run.Calls = watch.seen()
 	c.runs = append(c.runs, run)
 	return nil
+}
+
+// waitsInVain returns once the command has lost a token and asked for nothing since for a while; false where the run ends before.
+func (c *certification) waitsInVain(ctx context.Context, w *watch, hops int) bool {
+	for c.Clock.Sleep(ctx, time.Second) == nil {
+		if since, waiting := certify.Waiting(w.seen(), hops); waiting && c.Clock.Now().Sub(since) >= inVain {
+			return true
+		}
+	}
+	return false
 }
 
 // serve answers on listeners until its context ends.

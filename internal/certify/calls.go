@@ -36,6 +36,17 @@ func (j *Judged) LostTokens() bool {
 	return slices.ContainsFunc(j.Remarks, func(r Remark) bool { return r.Rule == RuleTokenLost && r.Severity == Problem })
 }
 
+// Waiting tells whether the last of a run's calls asked for a token that did not arrive, and when that was: a client that sets itself
+// no limit waits for it until its connection is given up, which takes minutes.
+func Waiting(calls []Call, hops int) (since time.Time, waiting bool) {
+	for _, c := range calls {
+		if !c.Time.Before(since) {
+			since, waiting = c.Time, lost(c, hops)
+		}
+	}
+	return since, waiting
+}
+
 // served tells a request that was answered because of its token, be it that there is nothing of that name.
 func served(c Call) bool {
 	return c.Version == imds.V2 && read(c) && c.TokenID != "" && (c.Status == http.StatusOK || c.Status == http.StatusNotFound)

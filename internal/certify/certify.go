@@ -59,13 +59,15 @@ func Successes() []Success { return []Success{SuccessExit, SuccessCredentials, S
 const (
 	StoppedTimeout   = "timeout"
 	StoppedInterrupt = "interrupt"
+	// StoppedWaiting: it had lost a token and asked for nothing since, and was to be run again with a higher hop limit anyway.
+	StoppedWaiting = "waiting"
 )
 
 // End is how a command ended.
 type End struct {
 	ExitCode int    `json:"exit_code"`
 	Signal   string `json:"signal,omitempty"`  // that ended it: "killed"
-	Stopped  string `json:"stopped,omitempty"` // StoppedTimeout or StoppedInterrupt; the rest is then what stopping did
+	Stopped  string `json:"stopped,omitempty"` // one of the above; the rest is then what stopping did
 }
 
 // String says it in words: "exit code 22".
@@ -75,6 +77,8 @@ func (e End) String() string {
 		return "still running when its time was over"
 	case e.Stopped == StoppedInterrupt:
 		return "interrupted"
+	case e.Stopped == StoppedWaiting:
+		return "stopped while it waited for a token that never comes"
 	case e.Signal != "":
 		return "ended by signal: " + e.Signal
 	}

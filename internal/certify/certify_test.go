@@ -336,3 +336,31 @@ func TestPrograms(t *testing.T) {
 		t.Errorf("boto3: %+v", p)
 	}
 }
+
+// TestWaiting: a client waits where its last request was for a token that did not arrive, and no longer once it asked for something else.
+func TestWaiting(t *testing.T) {
+	at := func(seconds int) time.Time { return time.Date(2026, 11, 1, 12, 0, seconds, 0, time.UTC) }
+	call := func(seconds int, method string, limit int) certify.Call {
+		c := certify.Call{Call: imds.Call{Time: at(seconds), Method: method, Path: imds.TokenPath, Status: 200, HopLimit: limit}}
+		if method == "PUT" {
+			c.TokenID = "aa"
+		}
+		return c
+	}
+	for name, tc := range map[string]struct {
+		calls []certify.Call
+		hops  int
+		want  bool
+	}{
+		"no call":            {nil, 1, false},
+		"lost":               {[]certify.Call{call(1, "PUT", 1)}, 1, true},
+		"arrived":            {[]certify.Call{call(1, "PUT", 2)}, 1, false},
+		"nothing in between": {[]certify.Call{call(1, "PUT", 1)}, 0, false},
+		"fell back":          {[]certify.Call{call(2, "GET", 0), call(1, "PUT", 1)}, 1, false},
+		"lost again":         {[]certify.Call{call(1, "PUT", 1), call(2, "GET", 0), call(3, "PUT", 1)}, 1, true},
+	} {
+		if since, waiting := certify.Waiting(tc.calls, tc.hops); waiting != tc.want || waiting && since.Before(at(1)) {
+			t.Errorf("%s: waits %t, since %s", name, waiting, since)
+		}
+	}
+}

@@ -191,6 +191,8 @@ func (j *Judged) ended() string {
 	switch j.End.Stopped {
 	case StoppedTimeout:
 		return "stopped after " + after + ", when its time was over"
+	case StoppedWaiting:
+		return "stopped, after a token had not come and nothing else was asked for"
 	case StoppedInterrupt:
 		return "interrupted after " + after
 	}

@@ -55,7 +55,7 @@ passes, 3 it does not, or needs a hop limit above --allow-hop-limit, 1 it could 
 		Example: `  imdsctl certify -- python3 app.py
   imdsctl certify --container --hop-limit 2 --junit imds.xml -- ./integration-test.sh
   imdsctl certify --success running --timeout 2m -- java -jar server.jar
-  docker save web:1.4 -o web.tar; imdsctl certify --image web.tar --allow-hop-limit 2
+  docker save web:1.4 -o web.tar; imdsctl certify --image web.tar
   imdsctl certify --for group/web --out certified.jsonl -- ./app --once; imdsctl evidence import certified.jsonl`,
 		Annotations: formats("text json"),
 		Args: func(cmd *cobra.Command, args []string) error {
@@ -70,7 +70,7 @@ passes, 3 it does not, or needs a hop limit above --allow-hop-limit, 1 it could 
 	f.SetInterspersed(false)
 	f.StringVar(&o.v1, "v1", "refused", "IMDSv1 is `refused` or allowed")
 	f.IntVar(&o.hops, "hop-limit", 0, "hop `limit`, 1 to 64, and no other; else 1, and 2 where tokens were lost behind a hop")
-	f.IntVar(&o.allowed, "allow-hop-limit", 1, "highest hop `limit` that a pass may need; --hop-limit raises it")
+	f.IntVar(&o.allowed, "allow-hop-limit", 2, "highest hop `limit` that a pass may need")
 	f.BoolVar(&o.container, "container", false, "put a routed hop between the command and the service")
 	f.BoolVar(&o.outside, "outside", false, "give the command this host's network too (root)")
 	f.BoolVar(&o.loopback, "endpoint", false, "no namespaces: only tell the command by AWS_EC2_METADATA_SERVICE_ENDPOINT where the service is")

@@ -128,8 +128,8 @@ func TestImage(t *testing.T) {
 			want          want
 			argv          string
 		}{
-			{nil, nil, want{certify.PassesWithHops, 2, 3, ""}, "asker v2"},
-			{[]string{"--allow-hop-limit", "2"}, nil, want{certify.PassesWithHops, 2, 0, ""}, "asker v2"},
+			{nil, nil, want{certify.PassesWithHops, 2, 0, ""}, "asker v2"},
+			{[]string{"--allow-hop-limit", "1"}, nil, want{certify.PassesWithHops, 2, 3, ""}, "asker v2"},
 			{[]string{"--host-network"}, nil, want{certify.Passes, 1, 0, ""}, "asker v2"},
 			{[]string{"--host-network"}, []string{"v1"}, want{certify.Fails, 0, 3, "v1-refused problem"}, "asker v1"},
 			{[]string{"--host-network", "--entrypoint", "/bin/asker"}, []string{"x", "v2"}, want{certify.Passes, 1, 0, ""}, "/bin/asker x v2"},
