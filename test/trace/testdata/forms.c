@@ -56,7 +56,11 @@ static void answer(int fd)
 	char b[4096];
 	struct timeval patience = {10, 0};
 	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
-	if (read(fd, b, sizeof(b)) <= 0)
+	ssize_t n;
+	do // a ring's work in the kernel interrupts what its process waits for
+		n = read(fd, b, sizeof(b));
+	while (n < 0 && errno == EINTR);
+	if (n <= 0)
 		die("no answer");
 }
 
@@ -276,7 +280,8 @@ static void ring_do(struct sqe e)
 	ring.entries[slot] = e;
 	array[slot] = slot;
 	__atomic_store_n(tail, *tail + 1, __ATOMIC_RELEASE);
-	syscall(__NR_io_uring_enter, ring.fd, 1, 1, 1 | (ring.p.flags & SQPOLL ? 2 : 0), 0, 0);
+	while (syscall(__NR_io_uring_enter, ring.fd, 1, 1, 1 | (ring.p.flags & SQPOLL ? 2 : 0), 0, 0) < 0 && errno == EINTR)
+		;
 	while (__atomic_load_n(done, __ATOMIC_ACQUIRE) == *head)
 		usleep(100);
 	struct cqe *c = (struct cqe *)(ring.cq + ring.p.cq.cqes) + (*head & (ring.p.cq_entries - 1));
