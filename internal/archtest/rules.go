@@ -57,11 +57,14 @@ func House() Rules {
 			{Package: "internal/policy", Own: pure[:1], Modules: yaml, Pure: true},
 			{Package: "internal/inventory", Own: pure[:2], Pure: true},
 			{Package: "internal/product", Modules: yaml, Pure: true},
-			{Package: "internal/evidence", Own: pure[:4], Pure: true},
+			{Package: "internal/evidence", Own: with(pure[:4], "internal/jsonlines"), Pure: true},
 			{Package: "internal/assess", Own: pure[:5], Pure: true},
 			{Package: "internal/plan", Own: pure[:6], Pure: true},
 			{Package: "internal/rollout", Own: pure[:7], Pure: true},
 			{Package: "internal/guard", Own: pure[:8], Pure: true},
+
+			// How files of one JSON document a line are read.
+			{Package: "internal/jsonlines", Pure: true},
 
 			// Verdicts as work for people.
 			{Package: "internal/attention", Own: pure[:6], Pure: true},
@@ -154,7 +157,7 @@ func House() Rules {
 
 			// On a host: who calls the metadata service, and whether a command lives with version 2 alone.
 			{Package: "internal/procfs", Modules: []string{"github.com/prometheus/procfs", "golang.org/x/sys"}, NoSQL: true},
-			{Package: "internal/tracer", Own: []string{"internal/fleet", "internal/inventory", "internal/product", "internal/evidence"}, Pure: true},
+			{Package: "internal/tracer", Own: []string{"internal/jsonlines", "internal/fleet", "internal/inventory", "internal/product", "internal/evidence"}, Pure: true},
 			{Package: "internal/tracer/deploy", Pure: true},
 			{
 				Package: "internal/tracer/capture/...",

@@ -10,6 +10,8 @@ import (
 	"iter"
 	"time"
 	"unicode/utf8"
+
+	"github.com/imdsctl/imdsctl/internal/jsonlines"
 )
 
 // FormatFindings names the format of a findings file; it is on its first line.
@@ -18,11 +20,8 @@ const FormatFindings = "imdsctl-findings"
 // findingsVersion is the version of the format that is written, and the only one that is read.
 const findingsVersion = 1
 
-// maxLine bounds a line of a findings file, in bytes; maxText bounds a text of a finding.
-const (
-	maxLine = 1 << 20
-	maxText = 4 << 10
-)
+// maxText bounds a text of a finding, in bytes.
+const maxText = 4 << 10
 
 // FileHeader is the first line of a findings file: what all its findings have in common.
 type FileHeader struct {
@@ -87,9 +86,9 @@ func WriteFindings(w io.Writer, h FileHeader, findings iter.Seq[Finding]) error 
 // ReadFindings reads a findings file; name is how errors call it. The findings come as they are read, once, with source, origin and,
 // where they have none of their own, subject of the header. After an error, which names file and line, there is nothing more.
 func ReadFindings(r io.Reader, name string) (FileHeader, iter.Seq2[Finding, error], error) {
-	lines := &lineReader{r: bufio.NewReaderSize(r, 64<<10), name: name}
+	lines := jsonlines.NewReader(r, name)
 	var h FileHeader
-	line, err := lines.next()
+	line, err := lines.Next()
 	if errors.Is(err, io.EOF) {
 		return h, nil, fmt.Errorf("%s is empty: a findings file begins with a line that names its format, %q", name, FormatFindings)
 	}
@@ -107,26 +106,26 @@ func ReadFindings(r io.Reader, name string) (FileHeader, iter.Seq2[Finding, erro
 		return h, nil, fmt.Errorf("%s: version %d of %s is not known; this imdsctl reads version %d", name, format.Version, FormatFindings,
 			findingsVersion)
 	}
-	if err := strict(line, &h); err != nil {
-		return h, nil, lines.wrap(err)
+	if err := jsonlines.Strict(line, &h); err != nil {
+		return h, nil, lines.Wrap(err)
 	}
 	if err := h.check(); err != nil {
-		return h, nil, lines.wrap(err)
+		return h, nil, lines.Wrap(err)
 	}
-	return h, lines.findings(h), nil
+	return h, findings(lines, h), nil
 }
 
 // findings gives the findings after the header.
-func (l *lineReader) findings(h FileHeader) iter.Seq2[Finding, error] {
+func findings(l *jsonlines.Reader, h FileHeader) iter.Seq2[Finding, error] {
 	return func(yield func(Finding, error) bool) {
 		for {
-			line, err := l.next()
+			line, err := l.Next()
 			if errors.Is(err, io.EOF) {
 				return
 			}
 			var f Finding
 			if err == nil {
-				if err = strict(line, &f); err == nil {
+				if err = jsonlines.Strict(line, &f); err == nil {
 					f.Source, f.Origin, f.Sample = h.Source, h.Origin, h.Sample || h.Lost != ""
 					if f.Subject == (Subject{}) {
 						f.Subject = h.Subject
@@ -134,7 +133,7 @@ func (l *lineReader) findings(h FileHeader) iter.Seq2[Finding, error] {
 					err = f.Check()
 				}
 				if err != nil {
-					err = l.wrap(err)
+					err = l.Wrap(err)
 				}
 			}
 			if err != nil {
@@ -147,56 +146,6 @@ func (l *lineReader) findings(h FileHeader) iter.Seq2[Finding, error] {
 		}
 	}
 }
-
-// strict reads one JSON document that fills the line. A field that is not known is an error: it may be a known one, misspelt.
-func strict(line []byte, into any) error {
-	d := json.NewDecoder(bytes.NewReader(line))
-	d.DisallowUnknownFields()
-	if err := d.Decode(into); err != nil {
-		return err
-	}
-	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return errors.New("there is more than one JSON document on the line")
-	}
-	return nil
-}
-
-// lineReader reads lines of bounded length and counts them.
-type lineReader struct {
-	r    *bufio.Reader
-	name string
-	line int
-	buf  []byte
-}
-
-// next gives the next line that is not empty, without its end. It is good until the next call.
-func (l *lineReader) next() ([]byte, error) {
-	for {
-		l.line++
-		l.buf = l.buf[:0]
-		for {
-			part, err := l.r.ReadSlice('\n')
-			l.buf = append(l.buf, part...)
-			if len(l.buf) > maxLine {
-				return nil, l.wrap(fmt.Errorf("the line is longer than %d bytes", maxLine))
-			}
-			if err == nil || errors.Is(err, io.EOF) && len(l.buf) > 0 {
-				break
-			}
-			if errors.Is(err, io.EOF) {
-				return nil, io.EOF
-			}
-			if !errors.Is(err, bufio.ErrBufferFull) {
-				return nil, l.wrap(err)
-			}
-		}
-		if line := bytes.TrimSpace(l.buf); len(line) > 0 {
-			return line, nil
-		}
-	}
-}
-
-func (l *lineReader) wrap(err error) error { return fmt.Errorf("%s:%d: %w", l.name, l.line, err) }
 
 func (h *FileHeader) check() error {
 	switch {

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"pgregory.net/rapid"
+
+	"github.com/imdsctl/imdsctl/internal/jsonlines"
 )
 
 // all gathers what a findings file holds.
@@ -81,7 +83,7 @@ func TestFindingsErrors(t *testing.T) {
 		"hop limit":       {header + "\n{\"what\":\"certified\",\"hop_limit\":65,\"first\":\"2026-01-01T00:00:00Z\"}", "no hop limit"},
 		"ends first":      {header + "\n{\"what\":\"software\",\"first\":\"2026-01-02T00:00:00Z\",\"last\":\"2026-01-01T00:00:00Z\"}", "before it was first"},
 		"two days":        {header + "\n{\"what\":\"v1-call\",\"count\":1,\"first\":\"2026-01-01T00:00:00Z\",\"last\":\"2026-01-03T00:00:00Z\"}", "by day"},
-		"long":            {header + "\n" + strings.Repeat(" ", maxLine+1), "longer than"},
+		"long":            {header + "\n" + strings.Repeat(" ", jsonlines.MaxLine+1), "longer than"},
 		"before":          {header + "\n{\"what\":\"software\",\"first\":\"0101-01-01T00:00:00Z\"}", "no time"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -154,8 +154,11 @@ func TestSocket(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			var lc net.ListenConfig
 			l, err := lc.Listen(t.Context(), c.network, c.listen)
+			if err != nil && c.name != "IPv6" {
+				t.Fatal(err)
+			}
 			if err != nil {
-				t.Skipf("no such network here: %v", err)
+				t.Skipf("this machine has no IPv6: %v", err)
 			}
 			defer l.Close()
 			_, port, _ := net.SplitHostPort(l.Addr().String())

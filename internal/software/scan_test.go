@@ -4,7 +4,6 @@ import (
 	"archive/tar"
 	"archive/zip"
 	"bytes"
-	"compress/gzip"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -22,6 +21,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"github.com/imdsctl/imdsctl/internal/evidence"
+	"github.com/imdsctl/imdsctl/internal/image/imagetest"
 	"github.com/imdsctl/imdsctl/internal/product"
 	"github.com/imdsctl/imdsctl/internal/software"
 )
@@ -86,37 +86,6 @@ func same(t *testing.T, what string, have []string, want ...string) {
 	}
 }
 
-// entry is an entry of a tar.
-type entry struct {
-	tar.Header
-	data string
-}
-
-func file(name, data string) entry { return entry{tar.Header{Name: name, Mode: 0o644}, data} }
-
-func link(name, to string) entry {
-	return entry{tar.Header{Name: name, Linkname: to, Typeflag: tar.TypeSymlink}, ""}
-}
-
-func tarOf(t testing.TB, entries ...entry) []byte {
-	t.Helper()
-	var out bytes.Buffer
-	w := tar.NewWriter(&out)
-	for _, e := range entries {
-		e.Size = int64(len(e.data))
-		if err := w.WriteHeader(&e.Header); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := io.WriteString(w, e.data); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return out.Bytes()
-}
-
 func zipOf(t testing.TB, files ...string) []byte {
 	t.Helper()
 	var out bytes.Buffer
@@ -136,30 +105,17 @@ func zipOf(t testing.TB, files ...string) []byte {
 	return out.Bytes()
 }
 
-func zipped(t testing.TB, data []byte) []byte {
-	t.Helper()
-	var out bytes.Buffer
-	w := gzip.NewWriter(&out)
-	if _, err := w.Write(data); err != nil {
-		t.Fatal(err)
-	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return out.Bytes()
-}
-
 // saved is what docker save writes of layers.
 func saved(t testing.TB, layers ...[]byte) []byte {
 	t.Helper()
 	var names []string
-	entries := []entry{file("c.json", "{}")}
+	entries := []imagetest.Entry{imagetest.File("c.json", "{}")}
 	for i, l := range layers {
 		name := fmt.Sprintf("%d.tar", i)
-		names, entries = append(names, `"`+name+`"`), append(entries, file(name, string(l)))
+		names, entries = append(names, `"`+name+`"`), append(entries, imagetest.File(name, string(l)))
 	}
 	manifest := `[{"Config":"c.json","RepoTags":["a:1"],"Layers":[` + strings.Join(names, ",") + `]}]`
-	return tarOf(t, append(entries, file("manifest.json", manifest))...)
+	return imagetest.Tar(t, append(entries, imagetest.File("manifest.json", manifest))...)
 }
 
 func put(t testing.TB, data []byte) string {
@@ -237,9 +193,9 @@ func TestDamage(t *testing.T) {
 
 // TestDamagedImage: what the other layers hold is still there.
 func TestDamagedImage(t *testing.T) {
-	below := tarOf(t, file(recordPath, record))
-	above := tarOf(t, file("boot.sh", call), file("later.sh", call))
-	packed := zipped(t, above)
+	below := imagetest.Tar(t, imagetest.File(recordPath, record))
+	above := imagetest.Tar(t, imagetest.File("boot.sh", call), imagetest.File("later.sh", call))
+	packed := imagetest.Gzip(t, above)
 	for name, layer := range map[string][]byte{
 		"cut tar": above[:512+512+300], "cut gzip": packed[:len(packed)-20], "no tar": []byte(strings.Repeat("no tar ", 200)),
 	} {
@@ -255,7 +211,7 @@ func TestDamagedImage(t *testing.T) {
 	if _, gaps, _ := found(scan(t, put(t, missing), software.Options{})); !slices.Contains(gaps, "9.tar") {
 		t.Errorf("a layer is missing, and the gaps are %q", gaps)
 	}
-	if _, err := software.Scan(t.Context(), put(t, tarOf(t, file("oci-layout", "{}"), file("index.json", "{"))), software.Options{}); err == nil {
+	if _, err := software.Scan(t.Context(), put(t, imagetest.Tar(t, imagetest.File("oci-layout", "{}"), imagetest.File("index.json", "{"))), software.Options{}); err == nil {
 		t.Error("a layout without an index is scanned")
 	}
 }
@@ -274,7 +230,7 @@ func TestNames(t *testing.T) {
 		same(t, "gaps", gaps, prefix+names[0], prefix+names[2], prefix+names[3])
 	}
 	check(scan(t, inside, software.Options{}), "x.zip!/")
-	check(scan(t, put(t, tarOf(t, file(names[0], record), file(names[1], call), file(names[2], call), file(names[3], call))), software.Options{}), "")
+	check(scan(t, put(t, imagetest.Tar(t, imagetest.File(names[0], record), imagetest.File(names[1], call), imagetest.File(names[2], call), imagetest.File(names[3], call))), software.Options{}), "")
 	var all []string
 	err := filepath.WalkDir(at, func(name string, d fs.DirEntry, err error) error {
 		if err == nil && !d.IsDir() {
@@ -290,8 +246,8 @@ func TestNames(t *testing.T) {
 // TestBombs: what would fill the disk or the memory ends at the limit, as a gap, and the rest is scanned.
 func TestBombs(t *testing.T) {
 	zeros := strings.Repeat("\x00", 8<<20)
-	bomb := zipped(t, tarOf(t, file("zeros", zeros)))
-	r := scan(t, put(t, saved(t, tarOf(t, file(recordPath, record)), bomb)), software.Options{Limits: software.Limits{Unpacked: 1 << 20}})
+	bomb := imagetest.Gzip(t, imagetest.Tar(t, imagetest.File("zeros", zeros)))
+	r := scan(t, put(t, saved(t, imagetest.Tar(t, imagetest.File(recordPath, record)), bomb)), software.Options{Limits: software.Limits{Unpacked: 1 << 20}})
 	items, gaps, _ := found(r)
 	same(t, "items beside a bomb", items, "botocore 1.13.24 "+recordPath)
 	same(t, "gaps", gaps, "1.tar")
@@ -319,11 +275,11 @@ func TestBombs(t *testing.T) {
 		t.Errorf("the gaps of an archive that is all directory: %.300q", r.Gaps)
 	}
 
-	var many []entry
+	var many []imagetest.Entry
 	for i := range 100 {
-		many = append(many, file(fmt.Sprintf("%d/%d", i, i), "x"))
+		many = append(many, imagetest.File(fmt.Sprintf("%d/%d", i, i), "x"))
 	}
-	r = scan(t, put(t, tarOf(t, many...)), software.Options{Limits: software.Limits{Entries: 50}})
+	r = scan(t, put(t, imagetest.Tar(t, many...)), software.Options{Limits: software.Limits{Entries: 50}})
 	if _, gaps, _ := found(r); !slices.Equal(gaps, []string{"."}) || r.Files > 50 {
 		t.Errorf("%d files, gaps %q", r.Files, gaps)
 	}
@@ -331,30 +287,30 @@ func TestBombs(t *testing.T) {
 
 // TestLayers: layers are laid over one another as a container sees them.
 func TestLayers(t *testing.T) {
-	sh := func(name string) entry { return file(name, call) }
-	hard := entry{tar.Header{Name: "hard.sh", Linkname: "lower.sh", Typeflag: tar.TypeLink}, ""}
-	folder := entry{tar.Header{Name: "lib", Mode: 0o755, Typeflag: tar.TypeDir}, ""}
+	sh := func(name string) imagetest.Entry { return imagetest.File(name, call) }
+	hard := imagetest.Entry{Header: tar.Header{Name: "hard.sh", Linkname: "lower.sh", Typeflag: tar.TypeLink}, Data: ""}
+	folder := imagetest.Entry{Header: tar.Header{Name: "lib", Mode: 0o755, Typeflag: tar.TypeDir}, Data: ""}
 	cases := map[string]struct {
 		layers [][]byte
 		want   []string
 	}{
-		"above replaces below": {[][]byte{tarOf(t, sh("a.sh")), tarOf(t, file("a.sh", "true\n"))}, nil},
-		"a whiteout":           {[][]byte{tarOf(t, sh("d/a.sh"), sh("d/b.sh")), tarOf(t, file("d/.wh.a.sh", ""))}, []string{"d/b.sh:1"}},
-		"of a folder":          {[][]byte{tarOf(t, sh("d/e/a.sh"), sh("f.sh")), tarOf(t, file(".wh.d", ""))}, []string{"f.sh:1"}},
+		"above replaces below": {[][]byte{imagetest.Tar(t, sh("a.sh")), imagetest.Tar(t, imagetest.File("a.sh", "true\n"))}, nil},
+		"a whiteout":           {[][]byte{imagetest.Tar(t, sh("d/a.sh"), sh("d/b.sh")), imagetest.Tar(t, imagetest.File("d/.wh.a.sh", ""))}, []string{"d/b.sh:1"}},
+		"of a folder":          {[][]byte{imagetest.Tar(t, sh("d/e/a.sh"), sh("f.sh")), imagetest.Tar(t, imagetest.File(".wh.d", ""))}, []string{"f.sh:1"}},
 		"and back again": {
-			[][]byte{tarOf(t, sh("a.sh")), tarOf(t, file(".wh.a.sh", "")), tarOf(t, sh("a.sh"))}, []string{"a.sh:1"},
+			[][]byte{imagetest.Tar(t, sh("a.sh")), imagetest.Tar(t, imagetest.File(".wh.a.sh", "")), imagetest.Tar(t, sh("a.sh"))}, []string{"a.sh:1"},
 		},
 		"an opaque folder hides what is below, wherever it stands in the layer": {
-			[][]byte{tarOf(t, sh("d/old.sh"), sh("d/e/old.sh")), tarOf(t, sh("d/new.sh"), sh("d/e/new.sh"), file("d/.wh..wh..opq", ""))},
+			[][]byte{imagetest.Tar(t, sh("d/old.sh"), sh("d/e/old.sh")), imagetest.Tar(t, sh("d/new.sh"), sh("d/e/new.sh"), imagetest.File("d/.wh..wh..opq", ""))},
 			[]string{"d/e/new.sh:1", "d/new.sh:1"},
 		},
-		"a whiteout hides nothing of its own layer": {[][]byte{tarOf(t, sh("a.sh"), file(".wh.a.sh", ""))}, []string{"a.sh:1"}},
-		"a file becomes a folder":                   {[][]byte{tarOf(t, sh("x")), tarOf(t, sh("x/a.sh"))}, []string{"x/a.sh:1"}},
-		"a folder becomes a file":                   {[][]byte{tarOf(t, sh("x/a.sh")), tarOf(t, sh("x"))}, []string{"x:1"}},
-		"a folder again keeps what is in it":        {[][]byte{tarOf(t, sh("lib/a.sh")), tarOf(t, folder)}, []string{"lib/a.sh:1"}},
-		"a hard link":                               {[][]byte{tarOf(t, sh("lower.sh"), hard)}, []string{"hard.sh:1", "lower.sh:1"}},
-		"behind a link":                             {[][]byte{tarOf(t, sh("usr/lib/a.sh"), link("lib", "usr/lib")), tarOf(t, sh("lib/b.sh"))}, []string{"usr/lib/a.sh:1", "usr/lib/b.sh:1"}},
-		"links in a circle":                         {[][]byte{tarOf(t, link("a", "b"), link("b", "/a"), sh("c.sh"))}, []string{"c.sh:1"}},
+		"a whiteout hides nothing of its own layer": {[][]byte{imagetest.Tar(t, sh("a.sh"), imagetest.File(".wh.a.sh", ""))}, []string{"a.sh:1"}},
+		"a file becomes a folder":                   {[][]byte{imagetest.Tar(t, sh("x")), imagetest.Tar(t, sh("x/a.sh"))}, []string{"x/a.sh:1"}},
+		"a folder becomes a file":                   {[][]byte{imagetest.Tar(t, sh("x/a.sh")), imagetest.Tar(t, sh("x"))}, []string{"x:1"}},
+		"a folder again keeps what is in it":        {[][]byte{imagetest.Tar(t, sh("lib/a.sh")), imagetest.Tar(t, folder)}, []string{"lib/a.sh:1"}},
+		"a hard link":                               {[][]byte{imagetest.Tar(t, sh("lower.sh"), hard)}, []string{"hard.sh:1", "lower.sh:1"}},
+		"behind a link":                             {[][]byte{imagetest.Tar(t, sh("usr/lib/a.sh"), imagetest.Link("lib", "usr/lib")), imagetest.Tar(t, sh("lib/b.sh"))}, []string{"usr/lib/a.sh:1", "usr/lib/b.sh:1"}},
+		"links in a circle":                         {[][]byte{imagetest.Tar(t, imagetest.Link("a", "b"), imagetest.Link("b", "/a"), sh("c.sh"))}, []string{"c.sh:1"}},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -370,7 +326,7 @@ func TestZstandard(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	layer := w.EncodeAll(tarOf(t, file(recordPath, record)), nil)
+	layer := w.EncodeAll(imagetest.Tar(t, imagetest.File(recordPath, record)), nil)
 	items, _, _ := found(scan(t, put(t, saved(t, layer)), software.Options{}))
 	same(t, "items", items, "botocore 1.13.24 "+recordPath)
 }
@@ -541,7 +497,7 @@ func TestBills(t *testing.T) {
 		"PackageDownloadLocation: NOASSERTION\nExternalRef: PACKAGE-MANAGER purl pkg:pypi/boto3@1.9.2\n"
 	json := `{"bomFormat":"CycloneDX","specVersion":"1.5","components":[{"type":"library","name":"boto3","version":"1.9.2","purl":"pkg:pypi/boto3@1.9.2"}]}`
 	for name, data := range map[string][]byte{
-		"XML": []byte(xml), "tag-value": []byte(tags), "compressed JSON": zipped(t, []byte(json)), "JSON with a mark": []byte("\xef\xbb\xbf" + json),
+		"XML": []byte(xml), "tag-value": []byte(tags), "compressed JSON": imagetest.Gzip(t, []byte(json)), "JSON with a mark": []byte("\xef\xbb\xbf" + json),
 	} {
 		r := scan(t, put(t, data), software.Options{})
 		items, gaps, _ := found(r)
@@ -568,7 +524,7 @@ func TestInterrupted(t *testing.T) {
 	for i := range 50 {
 		write(t, dir, map[string]string{fmt.Sprintf("%d/a.sh", i): call})
 	}
-	image := put(t, saved(t, zipped(t, tarOf(t, file("a.sh", call), file("b.sh", call)))))
+	image := put(t, saved(t, imagetest.Gzip(t, imagetest.Tar(t, imagetest.File("a.sh", call), imagetest.File("b.sh", call)))))
 	for _, path := range []string{dir, image} {
 		ctx, cancel := context.WithCancel(t.Context())
 		_, err := software.Scan(ctx, path, software.Options{Temp: temp, Progress: func(files, _ int64) { cancel() }})
@@ -614,9 +570,9 @@ func TestNotThere(t *testing.T) {
 }
 
 func FuzzScan(f *testing.F) {
-	layer := tarOf(f, file(recordPath, record), file("d/.wh..wh..opq", ""), link("l", "../.."))
+	layer := imagetest.Tar(f, imagetest.File(recordPath, record), imagetest.File("d/.wh..wh..opq", ""), imagetest.Link("l", "../.."))
 	f.Add("given", saved(f, layer))
-	f.Add("given", saved(f, zipped(f, layer)))
+	f.Add("given", saved(f, imagetest.Gzip(f, layer)))
 	f.Add("given", layer)
 	f.Add("x.jar", zipOf(f, "a/software/amazon/awssdk/core/util/VersionInfo.class", class("2.1.0"), "b.zip", string(zipOf(f, "c.sh", call))))
 	f.Add("given", []byte(`{"bomFormat":"CycloneDX","specVersion":"1.5","components":[{"name":"botocore","version":"1","purl":"pkg:pypi/botocore@1"}]}`))

@@ -1,7 +1,6 @@
 package tracer
 
 import (
-	"bufio"
 	"bytes"
 	"encoding/json"
 	"errors"
@@ -14,6 +13,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/imdsctl/imdsctl/internal/fleet"
+	"github.com/imdsctl/imdsctl/internal/jsonlines"
 )
 
 // Format names the format of a trace file; it is on its first line.
@@ -25,9 +25,8 @@ const formatVersion = 1
 // Suffix is how the names of trace files end, and compressed ones with ".gz" behind it: by that they are found in a bucket.
 const Suffix = ".imds.jsonl"
 
-// maxLine bounds a line of a trace file, in bytes; maxText bounds a text in it.
+// maxText bounds a text in a trace file, in bytes.
 const (
-	maxLine = 1 << 20
 	maxText = 8 << 10
 )
 
@@ -188,9 +187,9 @@ func IsTrace(beginning []byte) bool { return bytes.Contains(beginning, []byte(`"
 // Read reads a trace file; name is how errors call it. Lines come as they are read, once. A file that ends without an end, perhaps within
 // a line, was cut off: that is no error. After an error, which names file and line, there is nothing more.
 func Read(r io.Reader, name string) (Header, iter.Seq2[Line, error], error) {
-	lines := &lineReader{r: bufio.NewReaderSize(r, 64<<10), name: name}
+	lines := jsonlines.NewReader(r, name)
 	var h Header
-	line, err := lines.next()
+	line, err := lines.Next()
 	if errors.Is(err, io.EOF) {
 		return h, nil, fmt.Errorf("%s is empty: a trace file begins with a line that names its format, %q", name, Format)
 	}
@@ -207,36 +206,36 @@ func Read(r io.Reader, name string) (Header, iter.Seq2[Line, error], error) {
 	if format.Version != formatVersion {
 		return h, nil, fmt.Errorf("%s: version %d of %s is not known; this imdsctl reads version %d", name, format.Version, Format, formatVersion)
 	}
-	if err := strict(line, &h); err != nil {
-		return h, nil, lines.wrap(err)
+	if err := jsonlines.Strict(line, &h); err != nil {
+		return h, nil, lines.Wrap(err)
 	}
 	if err := h.check(); err != nil {
-		return h, nil, lines.wrap(err)
+		return h, nil, lines.Wrap(err)
 	}
-	return h, lines.lines(h), nil
+	return h, linesOf(lines, h), nil
 }
 
-// lines gives the lines after the header.
-func (l *lineReader) lines(h Header) iter.Seq2[Line, error] {
+// linesOf gives the lines after the header.
+func linesOf(l *jsonlines.Reader, h Header) iter.Seq2[Line, error] {
 	return func(yield func(Line, error) bool) {
 		var seen End
 		var end *End
 		for {
-			raw, err := l.next()
+			raw, err := l.Next()
 			if errors.Is(err, io.EOF) {
 				return
 			}
 			var line Line
 			if err == nil {
-				err = strict(raw, &line)
-				if err != nil && l.torn {
+				err = jsonlines.Strict(raw, &line)
+				if err != nil && l.Torn() {
 					return // the last line of a file that was cut off
 				}
 				if err == nil {
 					err = line.check(h, &seen, end)
 				}
 				if err != nil {
-					err = l.wrap(err)
+					err = l.Wrap(err)
 				}
 			}
 			if err != nil {
@@ -250,61 +249,6 @@ func (l *lineReader) lines(h Header) iter.Seq2[Line, error] {
 		}
 	}
 }
-
-// strict reads one JSON document that fills the line. A field that is not known is an error: it may be a known one, misspelt.
-func strict(line []byte, into any) error {
-	d := json.NewDecoder(bytes.NewReader(line))
-	d.DisallowUnknownFields()
-	if err := d.Decode(into); err != nil {
-		return err
-	}
-	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return errors.New("there is more than one JSON document on the line")
-	}
-	return nil
-}
-
-// lineReader reads lines of bounded length and counts them.
-type lineReader struct {
-	r    *bufio.Reader
-	name string
-	line int
-	buf  []byte
-	torn bool // the last line has no end
-}
-
-// next gives the next line that is not empty, without its end. It is good until the next call.
-func (l *lineReader) next() ([]byte, error) {
-	for {
-		l.line++
-		l.buf = l.buf[:0]
-		for {
-			part, err := l.r.ReadSlice('\n')
-			l.buf = append(l.buf, part...)
-			if len(l.buf) > maxLine {
-				return nil, l.wrap(fmt.Errorf("the line is longer than %d bytes", maxLine))
-			}
-			if err == nil {
-				break
-			}
-			if errors.Is(err, io.EOF) && len(l.buf) > 0 {
-				l.torn = true
-				break
-			}
-			if errors.Is(err, io.EOF) {
-				return nil, io.EOF
-			}
-			if !errors.Is(err, bufio.ErrBufferFull) {
-				return nil, l.wrap(err)
-			}
-		}
-		if line := bytes.TrimSpace(l.buf); len(line) > 0 {
-			return line, nil
-		}
-	}
-}
-
-func (l *lineReader) wrap(err error) error { return fmt.Errorf("%s:%d: %w", l.name, l.line, err) }
 
 var (
 	instancePattern = regexp.MustCompile(`^i-(?:[0-9a-f]{8}|[0-9a-f]{17})$`)
