@@ -148,17 +148,21 @@ func TestRefusals(t *testing.T) {
 		_, err := c.UpdateInfrastructureConfiguration(t.Context(), in)
 		return err
 	}
-	for want, do := range map[string]func(*sdk.UpdateInfrastructureConfigurationInput){
-		"ResourceNotFoundException": func(in *sdk.UpdateInfrastructureConfigurationInput) {
+	// In this order: a request that succeeds remembers its client token, and the service looks at the token first.
+	for _, c := range []struct {
+		want string
+		do   func(*sdk.UpdateInfrastructureConfigurationInput)
+	}{
+		{"ResourceNotFoundException", func(in *sdk.UpdateInfrastructureConfigurationInput) {
 			in.InfrastructureConfigurationArn = aws.String(prefix + "none")
-		},
-		"InvalidRequestException": func(in *sdk.UpdateInfrastructureConfigurationInput) {
+		}},
+		{"InvalidRequestException", func(in *sdk.UpdateInfrastructureConfigurationInput) {
 			in.InstanceMetadataOptions = &types.InstanceMetadataOptions{HttpPutResponseHopLimit: aws.Int32(65)}
-		},
-		"<nil>": func(*sdk.UpdateInfrastructureConfigurationInput) {},
+		}},
+		{"<nil>", func(*sdk.UpdateInfrastructureConfigurationInput) {}},
 	} {
-		if err := change(do); code(err) != want {
-			t.Errorf("got %v, want %s", err, want)
+		if err := change(c.do); code(err) != c.want {
+			t.Errorf("got %v, want %s", err, c.want)
 		}
 	}
 	err := change(func(in *sdk.UpdateInfrastructureConfigurationInput) { in.Description = aws.String("other") })
