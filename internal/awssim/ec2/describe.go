@@ -196,7 +196,7 @@ func selectInstances(c *core.Call, also func(view) bool) (found []view, next str
 		}
 		return st
 	}
-	from := s.order
+	from := s.candidates(c)
 	if len(ids) > 0 {
 		c.Touch(ids...)
 		if from, err = s.find(ids, func(i *Instance) bool { return look(i) != nil }); err != nil {

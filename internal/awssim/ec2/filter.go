@@ -6,7 +6,7 @@ import "strings"
 // none, and what follows a backslash for itself.
 // https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/Using_Filtering.html
 func like(pattern, value string) bool {
-	if !strings.ContainsAny(pattern, `*?\`) {
+	if !isPattern(pattern) {
 		return pattern == value
 	}
 	type position struct{ p, v int }
@@ -34,3 +34,6 @@ func like(pattern, value string) bool {
 	}
 	return match(0, 0)
 }
+
+// isPattern tells whether a filter's value may stand for more than itself.
+func isPattern(value string) bool { return strings.ContainsAny(value, `*?\`) }

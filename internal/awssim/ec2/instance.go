@@ -219,6 +219,7 @@ func (s *Store) forget(i *Instance) {
 	i.gone = true
 	s.remember(i)
 	delete(s.byID, i.id)
+	s.unindex(i)
 	if at, ok := slices.BinarySearchFunc(s.order, i.serial, bySerial); ok {
 		s.order = slices.Delete(s.order, at, at+1)
 	}
@@ -231,6 +232,7 @@ func (s *Store) add(i *Instance) {
 	i.serial = s.serial
 	s.byID[i.id] = i
 	s.order = append(s.order, i)
+	s.index(i)
 }
 
 var instanceID = regexp.MustCompile(`^i-([0-9a-f]{8}|[0-9a-f]{17})$`)

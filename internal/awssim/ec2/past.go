@@ -118,6 +118,7 @@ func (s *Store) AddMany(now time.Time, seed InstanceSeed, n int, launched func(i
 			next := i.Newest()
 			next.Tags = out[0].state.Newest().Tags
 			i.state = core.Always(&next)
+			s.index(i)
 		}
 		seed.Template = "" // its tags are on the first already
 		out = append(out, i)

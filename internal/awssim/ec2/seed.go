@@ -290,6 +290,7 @@ func (s *Store) SeedTag(i *Instance, key, value string) {
 		Tag{Key: intern(key), Value: intern(value)})
 	slices.SortFunc(next.Tags, func(a, b Tag) int { return strings.Compare(a.Key, b.Key) })
 	i.state = core.Always(&next)
+	s.index(i)
 }
 
 func internOptions(o fleet.Options) fleet.Options {

@@ -17,6 +17,7 @@ type Store struct {
 	byID   map[string]*Instance
 	order  []*Instance // by serial
 	serial uint32
+	byTag  map[Tag][]*Instance // by serial; reserved tags only
 
 	images    map[string]*Image
 	imageIDs  []string // in order of registration
@@ -42,8 +43,8 @@ type outcome struct {
 func StoreOf(p *core.Place) *Store {
 	return p.Store(Name, func() any {
 		return &Store{
-			place: p, byID: map[string]*Instance{}, images: map[string]*Image{}, templates: map[string]*Template{},
-			byName: map[string]*Template{}, tokens: map[string]outcome{},
+			place: p, byID: map[string]*Instance{}, byTag: map[Tag][]*Instance{}, images: map[string]*Image{},
+			templates: map[string]*Template{}, byName: map[string]*Template{}, tokens: map[string]outcome{},
 			defaults: core.Always(Defaults{ManagedBy: ManagedByAccount}), declared: declarationsOf(p.World()),
 		}
 	}).(*Store)
