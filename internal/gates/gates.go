@@ -133,11 +133,7 @@ func (r *Reader) read(ctx context.Context, x *examination) error {
 // health reads what Auto Scaling and load balancers think of the hosts.
 func (r *Reader) health(ctx context.Context, session *awsx.Session, x *examination, seen []*host) error {
 	groups := newGroups(session)
-	belong, err := groups.belong(ctx, seen)
-	if err != nil {
-		return err
-	}
-	found, err := groups.find(ctx, belong, x.q.Groups)
+	found, err := groups.find(ctx, seen, x.q.Groups)
 	if err != nil {
 		return err
 	}
@@ -145,7 +141,7 @@ func (r *Reader) health(ctx context.Context, session *awsx.Session, x *examinati
 		x.groups(found, seen)
 	}
 	if x.q.Rules.TargetHealth {
-		return r.targets(ctx, session, x, found, belong, seen)
+		return r.targets(ctx, session, x, found, seen)
 	}
 	return nil
 }

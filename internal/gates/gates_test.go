@@ -299,3 +299,23 @@ func TestNewLaunches(t *testing.T) {
 		})
 	}
 }
+
+// TestLaunchesOfManyDays: a step that is open for days is judged by what was launched on any of them.
+func TestLaunchesOfManyDays(t *testing.T) {
+	for _, ago := range []time.Duration{10 * time.Minute, 26 * time.Hour, 70 * time.Hour, 50 * 24 * time.Hour} {
+		t.Run(ago.String(), func(t *testing.T) {
+			launched := `, "tags": {"aws:autoscaling:groupName": "web"}, "launched": "` + start.Add(-ago).Format(time.RFC3339) + `"`
+			w := newWorld(t, host(1, "required", 1, launched))
+			w.deploy(t, workload.Program{Speaks: workload.V1Only}, workload.Where{Instances: []string{id(1)}})
+			q := w.query()
+			q.Stage, q.Groups = plan.StageLaunch, []fleet.Ref{{Place: here, Kind: inventory.KindAutoScaling, ID: "web"}}
+			q.Rules.Heartbeat = false
+			q.Since = start.Add(-ago + time.Second)
+			if res := w.read(t, q); !res.Pass {
+				t.Errorf("what was launched a second before the step fails it: %s", res.Reason)
+			}
+			q.Since = start.Add(-ago)
+			mustFail(t, w.read(t, q), gates.GateRejected, id(1))
+		})
+	}
+}

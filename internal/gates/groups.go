@@ -3,7 +3,6 @@ package gates
 import (
 	"context"
 	"fmt"
-	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -52,9 +51,7 @@ func (g *group) capacity() (serving, starting int) {
 
 // groups looks Auto Scaling groups up.
 type groups struct {
-	place     fleet.Place
-	instances func(context.Context, *autoscaling.DescribeAutoScalingInstancesInput) (
-		*autoscaling.DescribeAutoScalingInstancesOutput, error)
+	place  fleet.Place
 	groups func(context.Context, *autoscaling.DescribeAutoScalingGroupsInput) (
 		*autoscaling.DescribeAutoScalingGroupsOutput, error)
 }
@@ -63,10 +60,6 @@ func newGroups(s *awsx.Session) *groups {
 	client := autoscaling.NewFromConfig(s.Config())
 	return &groups{
 		place: s.Place(),
-		instances: func(ctx context.Context, in *autoscaling.DescribeAutoScalingInstancesInput) (
-			*autoscaling.DescribeAutoScalingInstancesOutput, error) {
-			return client.DescribeAutoScalingInstances(ctx, in)
-		},
 		groups: func(ctx context.Context, in *autoscaling.DescribeAutoScalingGroupsInput) (
 			*autoscaling.DescribeAutoScalingGroupsOutput, error) {
 			return client.DescribeAutoScalingGroups(ctx, in)
@@ -74,45 +67,26 @@ func newGroups(s *awsx.Session) *groups {
 	}
 }
 
-// namesPerCall is how many instances or groups one call of Auto Scaling names, and describes.
+// namesPerCall is how many groups one call of Auto Scaling names, and describes.
 const namesPerCall = 50
 
-// belong tells which group each of the running hosts is a member of. Hosts of no group are not in the answer.
-func (g *groups) belong(ctx context.Context, seen []*host) (map[string]string, error) {
-	var ids []string
+// find describes, by name, the groups whose launches changed and those that running hosts are members of. Auto Scaling tags its
+// members, which saves asking for each instance's group; the group itself has the last word.
+func (g *groups) find(ctx context.Context, seen []*host, changed []fleet.Ref) ([]*group, error) {
+	asked := idsOf(changed)
+	names := slices.Clone(asked)
 	for _, h := range seen {
-		if h.running {
-			ids = append(ids, h.ref.ID)
+		if h.running && h.group != "" {
+			names = append(names, h.group)
 		}
 	}
-	out := map[string]string{}
-	for chunk := range slices.Chunk(ids, namesPerCall) {
-		in := &autoscaling.DescribeAutoScalingInstancesInput{InstanceIds: chunk, MaxRecords: aws.Int32(namesPerCall)}
-		for {
-			page, err := g.instances(ctx, in)
-			if err != nil {
-				return nil, fmt.Errorf("look up the groups of instances in %s for a gate: %w", g.place, awsx.Plain(err))
-			}
-			for _, i := range page.AutoScalingInstances {
-				out[aws.ToString(i.InstanceId)] = aws.ToString(i.AutoScalingGroupName)
-			}
-			if aws.ToString(page.NextToken) == "" {
-				break
-			}
-			in.NextToken = page.NextToken
-		}
-	}
-	return out, nil
-}
-
-// find describes the groups of the hosts and those whose launches changed, by name.
-func (g *groups) find(ctx context.Context, belong map[string]string, changed []fleet.Ref) ([]*group, error) {
+	slices.Sort(names)
+	names = slices.Compact(names)
 	found := map[string]*group{}
-	for _, name := range slices.Concat(slices.Collect(maps.Values(belong)), idsOf(changed)) {
+	for _, name := range names {
 		ref := fleet.Ref{Place: g.place, Kind: inventory.KindAutoScaling, ID: name}
 		found[name] = &group{ref: ref, gone: true}
 	}
-	names := slices.Sorted(maps.Keys(found))
 	for chunk := range slices.Chunk(names, namesPerCall) {
 		in := &autoscaling.DescribeAutoScalingGroupsInput{AutoScalingGroupNames: chunk, MaxRecords: aws.Int32(namesPerCall)}
 		for {
@@ -131,11 +105,20 @@ func (g *groups) find(ctx context.Context, belong map[string]string, changed []f
 			in.NextToken = page.NextToken
 		}
 	}
-	out := make([]*group, len(names))
-	for i, name := range names {
-		out[i] = found[name]
+	out := make([]*group, 0, len(names))
+	for _, name := range names {
+		if one := found[name]; slices.Contains(asked, name) || one.concerns(seen) {
+			out = append(out, one)
+		}
 	}
 	return out, nil
+}
+
+// concerns tells whether one of the running hosts is a member.
+func (g *group) concerns(seen []*host) bool {
+	return slices.ContainsFunc(seen, func(h *host) bool {
+		return h.running && slices.ContainsFunc(g.members, func(m member) bool { return m.id == h.ref.ID })
+	})
 }
 
 func (g *group) fill(in *types.AutoScalingGroup) {
@@ -184,6 +167,17 @@ func (x *examination) groups(found []*group, seen []*host) {
 		value = "no Auto Scaling group is concerned"
 	}
 	x.whole(GateGroup, reason == "", value, reason)
+}
+
+// belonging tells by instance id which of the groups it is a member of.
+func belonging(found []*group) map[string]string {
+	out := map[string]string{}
+	for _, g := range found {
+		for _, m := range g.members {
+			out[m.id] = g.ref.ID
+		}
+	}
+	return out
 }
 
 // judge tells what to note of a group, and what is wrong with it: "" where nothing is.

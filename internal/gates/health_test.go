@@ -146,6 +146,15 @@ func TestGroupHealth(t *testing.T) {
 	}
 }
 
+// TestGroupOfATagAlone: an instance whose tag names a group that does not have it belongs to none.
+func TestGroupOfATagAlone(t *testing.T) {
+	for _, name := range []string{"web", "gone"} {
+		w := newWorld(t, host(1, "required", 1, `, "tags": {"aws:autoscaling:groupName": "`+name+`"}`))
+		w.group(t, "web", 0, 0)
+		mustNote(t, w.read(t, w.groupQuery(1)), gates.GateGroup, "", "no Auto Scaling group")
+	}
+}
+
 // end terminates a host behind its group's back. Its replacement is not there yet when gates are read next.
 func (w *world) end(t *testing.T, n int) {
 	t.Helper()
@@ -328,7 +337,7 @@ func TestAlarms(t *testing.T) {
 // read before is shown.
 func TestHealthThatCannotBeReadIsAnError(t *testing.T) {
 	for _, action := range []string{
-		"autoscaling:DescribeAutoScalingInstances", "autoscaling:DescribeAutoScalingGroups",
+		"autoscaling:DescribeAutoScalingGroups",
 		"elasticloadbalancing:DescribeTargetGroups", "elasticloadbalancing:DescribeTargetHealth", "cloudwatch:DescribeAlarms",
 	} {
 		t.Run(action, func(t *testing.T) {

@@ -23,6 +23,7 @@ type host struct {
 	ref      fleet.Ref
 	state    string // EC2's word; "gone" where EC2 no longer knows it
 	running  bool
+	group    string // the Auto Scaling group by its tag
 	launched time.Time
 	// since: it was launched from what changed, after the step began, and is not one of the changed themselves.
 	since bool
@@ -84,7 +85,7 @@ func (h *hosts) find(ctx context.Context, q engine.GateQuery) ([]*host, error) {
 	for _, ref := range mine {
 		ids = append(ids, ref.ID)
 	}
-	err := h.filtered(ctx, "instance-id", ids, func(i *types.Instance) { found[aws.ToString(i.InstanceId)].fill(i) })
+	err := h.filtered(ctx, "instance-id", ids, nil, func(i *types.Instance) { found[aws.ToString(i.InstanceId)].fill(i) })
 	if err != nil {
 		return nil, err
 	}
@@ -97,14 +98,15 @@ func (h *hosts) find(ctx context.Context, q engine.GateQuery) ([]*host, error) {
 			system: "unknown", instance: "unknown"}
 		found[id].fill(i)
 	}
-	if err := h.filtered(ctx, "tag:"+tagGroup, idsOf(q.Groups), add); err != nil {
+	launched := launchedIn(q.Since, q.Now)
+	if err := h.filtered(ctx, "tag:"+tagGroup, idsOf(q.Groups), launched, add); err != nil {
 		return nil, err
 	}
-	if err := h.filtered(ctx, "tag:"+tagTemplate, idsOf(q.Templates), add); err != nil {
+	if err := h.filtered(ctx, "tag:"+tagTemplate, idsOf(q.Templates), launched, add); err != nil {
 		return nil, err
 	}
 	if q.Stage == plan.StageDefaults && q.Moment != engine.Before { // what was launched since may have taken the default
-		if err := h.list(ctx, nil, add); err != nil {
+		if err := h.list(ctx, launched, add); err != nil {
 			return nil, err
 		}
 	}
@@ -122,6 +124,11 @@ func (h *host) fill(i *types.Instance) {
 		h.state = string(i.State.Name)
 		h.running = i.State.Name == types.InstanceStateNameRunning
 	}
+	for _, t := range i.Tags {
+		if aws.ToString(t.Key) == tagGroup {
+			h.group = aws.ToString(t.Value)
+		}
+	}
 }
 
 func idsOf(refs []fleet.Ref) []string {
@@ -132,10 +139,26 @@ func idsOf(refs []fleet.Ref) []string {
 	return out
 }
 
-// filtered lists the instances whose filter has one of the values.
-func (h *hosts) filtered(ctx context.Context, name string, values []string, each func(*types.Instance)) error {
+// launchedIn is a filter for what was launched on the days of a stretch of time, so that the answer is not all of a large group. EC2
+// compares the time as text, hence days. Clocks may be off by the hour that is added to the end; a stretch of more days than a filter
+// has values for is not filtered.
+func launchedIn(since, now time.Time) []types.Filter {
+	const day = 24 * time.Hour
+	first, end := since.UTC().Truncate(day), now.UTC().Add(time.Hour)
+	if end.Before(first) || end.Sub(first) >= filterValues*day {
+		return nil
+	}
+	var days []string
+	for t := first; !t.After(end); t = t.Add(day) {
+		days = append(days, t.Format("2006-01-02T*"))
+	}
+	return []types.Filter{{Name: aws.String("launch-time"), Values: days}}
+}
+
+// filtered lists the instances whose filter has one of the values, and that further filters let through.
+func (h *hosts) filtered(ctx context.Context, name string, values []string, further []types.Filter, each func(*types.Instance)) error {
 	for chunk := range slices.Chunk(values, filterValues) {
-		if err := h.list(ctx, []types.Filter{{Name: &name, Values: chunk}}, each); err != nil {
+		if err := h.list(ctx, append([]types.Filter{{Name: &name, Values: chunk}}, further...), each); err != nil {
 			return err
 		}
 	}

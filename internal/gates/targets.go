@@ -39,9 +39,8 @@ func newBalancers(s *awsx.Session) *balancers {
 
 // targets reads the health of the running hosts in the target groups they are registered with: those of its Auto
 // Scaling group for a member, any of the region for a bare instance.
-func (r *Reader) targets(ctx context.Context, s *awsx.Session, x *examination, found []*group, belong map[string]string,
-	seen []*host) error {
-	b := newBalancers(s)
+func (r *Reader) targets(ctx context.Context, s *awsx.Session, x *examination, found []*group, seen []*host) error {
+	b, belong := newBalancers(s), belonging(found)
 	ofGroup := map[string][]string{}
 	for _, g := range found {
 		ofGroup[g.ref.ID] = g.targets

@@ -173,7 +173,7 @@ func readStatements(kinds []kind.Kind, o Options) []Statement {
 // offers no narrower resource for any of it (service authorization reference of each service).
 func gateReads() []string {
 	return []string{
-		"autoscaling:DescribeAutoScalingGroups", "autoscaling:DescribeAutoScalingInstances", "cloudwatch:DescribeAlarms",
+		"autoscaling:DescribeAutoScalingGroups", "cloudwatch:DescribeAlarms",
 		"ec2:DescribeInstanceStatus", "ec2:DescribeInstances", "elasticloadbalancing:DescribeTargetGroups",
 		"elasticloadbalancing:DescribeTargetHealth",
 	}

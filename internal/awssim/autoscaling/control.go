@@ -34,6 +34,9 @@ func (s *Store) Attach(name string, inst *ec2.Instance, version int64) error {
 	if s.memberOf[inst.ID()] != nil {
 		return fmt.Errorf("instance %s is in group %s already", inst.ID(), s.memberOf[inst.ID()].name)
 	}
+	if tag, _ := ec2.TagValue(inst.Newest().Tags, tagGroup); tag != name {
+		s.ec2().SeedTag(inst, tagGroup, name)
+	}
 	src := g.spec.Newest().Source
 	from := launched{config: src.Config, version: version}
 	switch {
@@ -298,7 +301,6 @@ func (s *Store) seedGroup(in GroupSeed, now time.Time) error {
 		if inst == nil {
 			return fmt.Errorf("group %s: instance %s is not in the ec2 section", in.Name, id)
 		}
-		s.ec2().SeedTag(inst, tagGroup, in.Name)
 		if err := s.Attach(in.Name, inst, s.versionOf(spec.Source)); err != nil {
 			return err
 		}

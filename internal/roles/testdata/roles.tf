@@ -66,7 +66,6 @@ data "aws_iam_policy_document" "read" {
       "appstream:DescribeImages",
       "appstream:ListTagsForResource",
       "autoscaling:DescribeAutoScalingGroups",
-      "autoscaling:DescribeAutoScalingInstances",
       "autoscaling:DescribeLaunchConfigurations",
       "autoscaling:DescribeScalingActivities",
       "batch:DescribeComputeEnvironments",
