@@ -32,7 +32,6 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
-	"github.com/aws/aws-sdk-go-v2/config"
 
 	"github.com/imdsctl/imdsctl/internal/clock"
 	"github.com/imdsctl/imdsctl/internal/fleet"
@@ -57,7 +56,7 @@ type Options struct {
 	// Log gets one debug line for each attempt. Nil discards them.
 	Log *slog.Logger
 	// Load gives the caller's own configuration. Nil means config.LoadDefaultConfig, which reads the standard variables
-	// and files (AWS_PROFILE, AWS_REGION, AWS_ENDPOINT_URL, ~/.aws/config…) as any AWS tool does.
+	// and files (AWS_PROFILE, AWS_REGION, AWS_ENDPOINT_URL, ~/.aws/config…) as any AWS tool does, but never asks by IMDSv1.
 	Load func(context.Context) (aws.Config, error)
 	// Recorder gets every attempt. Nil drops them.
 	Recorder Recorder
@@ -115,7 +114,7 @@ func New(ctx context.Context, o Options) (*Edge, error) {
 	}
 	load := o.Load
 	if load == nil {
-		load = func(ctx context.Context) (aws.Config, error) { return config.LoadDefaultConfig(ctx) }
+		load = loadOwn
 	}
 	base, err := load(ctx)
 	if err != nil {
