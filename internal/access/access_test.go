@@ -248,6 +248,35 @@ func TestResourcesOfS3(t *testing.T) {
 	}
 }
 
+// TestResourcesOfOthers tells the resources of an action's service from those of others, and IAM's short ARNs from names.
+func TestResourcesOfOthers(t *testing.T) {
+	deny := func(rest string) string { return strings.Replace(allow(`"*"`, rest), "Allow", "Deny", 1) }
+	for name, tt := range map[string]struct {
+		documents []string
+		level     access.Level
+		data      []string // that nothing narrows
+	}{
+		"everything in S3":              {[]string{allow(`"*"`, `"Resource": "arn:aws:s3:::*"`)}, access.Data, []string{"changing objects in S3", "objects in S3"}},
+		"all but everything in S3":      {[]string{allow(`"s3:*"`, `"NotResource": "arn:aws:s3:::*"`)}, access.Narrow, nil},
+		"all but S3 of one region":      {[]string{allow(`"sqs:*"`, `"NotResource": "arn:aws:sqs:eu-west-1:*:*"`)}, access.Data, []string{"messages in SQS"}},
+		"a short ARN":                   {[]string{allow(`"*"`, `"Resource": "arn:aws:sqs"`)}, access.Data, []string{"messages in SQS"}},
+		"a shorter one of a region":     {[]string{allow(`"sqs:*"`, `"Resource": "arn:aws:sqs:eu-west-1"`)}, access.Data, []string{"messages in SQS"}},
+		"a type with a star":            {[]string{allow(`"ssm:GetParameter"`, `"Resource": "arn:aws:ssm:*:*:parameter*"`)}, access.Data, []string{"parameters in SSM"}},
+		"some of a type":                {[]string{allow(`"ssm:GetParameter"`, `"Resource": "arn:aws:ssm:*:*:parameter/app*"`)}, access.Narrow, nil},
+		"hosts, by Systems Manager":     {[]string{allow(`"ssm:SendCommand"`, `"Resource": "arn:aws:ec2:*:*:instance/*"`)}, access.Escalation, nil},
+		"any role, by the STS":          {[]string{allow(`"sts:AssumeRole"`, `"Resource": "arn:aws:iam::*:role/*"`)}, access.Escalation, nil},
+		"all but S3, to administrators": {[]string{allow(`"*"`, everywhere), deny(`"Resource": "arn:aws:s3:::*"`)}, access.Escalation, nil},
+		"S3 alone, to administrators":   {[]string{allow(`"*"`, everywhere), deny(`"NotResource": "arn:aws:s3:::*"`)}, access.Data, []string{"changing objects in S3", "objects in S3"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got := access.Reduce(role(t, "", tt.documents...))
+			if data := wide(got.Data); got.Level != tt.level || tt.data != nil && !slices.Equal(data, tt.data) {
+				t.Errorf("%s with %q, want %s with %q", got.Level, data, tt.level, tt.data)
+			}
+		})
+	}
+}
+
 // TestPassRole looks at whom a role may be passed to: another service than the one that would run it opens no way.
 func TestPassRole(t *testing.T) {
 	pass := func(condition string) string {

@@ -90,8 +90,8 @@ type rawStatement struct {
 
 func (r *rawStatement) statement(number int) (statement, error) {
 	s := statement{
-		name: r.Sid, deny: r.Effect == "Deny", actions: lower(r.Action), notActions: lower(r.NotAction), resources: r.Resource,
-		notResources: r.NotResource,
+		name: r.Sid, deny: r.Effect == "Deny", actions: lower(r.Action), notActions: lower(r.NotAction),
+		resources: complete(r.Resource), notResources: complete(r.NotResource),
 	}
 	if s.name == "" {
 		s.name = fmt.Sprintf("#%d", number)
@@ -146,6 +146,42 @@ func lower(in []string) []string {
 		out[i] = strings.ToLower(v)
 	}
 	return out
+}
+
+// complete fills up ARNs of fewer than six fields with stars, as IAM does: "arn:aws:sqs" is all queues (IAM User Guide, "IAM JSON policy
+// elements: Resource").
+func complete(patterns []string) []string {
+	out := slices.Clone(patterns)
+	for i, p := range out {
+		if missing := 5 - strings.Count(p, ":"); missing > 0 && strings.HasPrefix(p, "arn:") {
+			out[i] = p + strings.Repeat(":*", missing)
+		}
+	}
+	return out
+}
+
+// about is what a statement says of an action, given in lower case: without the resources of services that the action has nothing to do
+// with. It is nil where nothing is left.
+func (s *statement) about(action string) *statement {
+	if !s.matches(action) {
+		return nil
+	}
+	service, _, _ := strings.Cut(action, ":")
+	foreign := func(pattern string) bool { return !concerns(pattern, service) }
+	if !slices.ContainsFunc(s.resources, foreign) && !slices.ContainsFunc(s.notResources, foreign) {
+		return s
+	}
+	out := *s
+	out.resources = slices.DeleteFunc(slices.Clone(s.resources), foreign)
+	out.notResources = slices.DeleteFunc(slices.Clone(s.notResources), foreign)
+	switch {
+	case len(out.resources)+len(out.notResources) > 0:
+		return &out
+	case len(s.notResources) > 0: // all but what is another service's anyway
+		out.resources = []string{"*"}
+		return &out
+	}
+	return nil
 }
 
 // matches tells whether a statement speaks of an action, given in lower case.

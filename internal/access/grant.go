@@ -71,8 +71,8 @@ func allowed(policies []Policy, p probe) grant {
 	var out grant
 	for i := range policies {
 		for j := range policies[i].Document.statements {
-			s := &policies[i].Document.statements[j]
-			if s.deny || !s.matches(p.action) || !s.passes(p.passedTo) {
+			s := policies[i].Document.statements[j].about(p.action)
+			if s == nil || s.deny || !s.passes(p.passedTo) {
 				continue
 			}
 			g := s.grant()
@@ -103,7 +103,7 @@ func (s *statement) grant() grant {
 		g.grade = Some
 		g.limits = append(g.limits, "a condition on "+strings.Join(s.conditions, ", "))
 	case len(s.notResources) > 0:
-		if covered("*", s.notResources) {
+		if slices.ContainsFunc(s.notResources, everything) {
 			return grant{}
 		}
 		g.limits = append(g.limits, "all resources but "+sample(s.notResources))
@@ -125,7 +125,7 @@ func deniesOf(policies []Policy, p probe) []deny {
 	var out []deny
 	for i := range policies {
 		for j := range policies[i].Document.statements {
-			if s := &policies[i].Document.statements[j]; s.deny && s.matches(p.action) {
+			if s := policies[i].Document.statements[j].about(p.action); s != nil && s.deny {
 				out = append(out, deny{s, policies[i].Name + ": " + s.name})
 			}
 		}
@@ -146,7 +146,7 @@ func (g *grant) less(allow, deny *statement, name string) {
 	case len(deny.conditions) == 0 && all:
 		g.grade = None
 		return
-	case len(deny.conditions) > 0 && all, len(deny.notResources) > 0, anyWide(deny.resources):
+	case len(deny.conditions) > 0 && all, len(deny.notResources) > 0 && !anyWide(deny.notResources), anyWide(deny.resources):
 		g.grade = min(g.grade, Some)
 	}
 	g.limits = append(g.limits, "the deny "+name)

@@ -2,6 +2,9 @@ package access_test
 
 import (
 	"encoding/json"
+	"fmt"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -20,7 +23,7 @@ func drawn(effects ...string) *rapid.Generator[map[string]any] {
 	resources := []string{
 		"*", "arn:aws:s3:::*", "arn:aws:s3:::logs/*", "arn:aws:s3:::logs/today", "arn:aws:iam::111122223333:role/*",
 		"arn:aws:iam::111122223333:role/app-*", "arn:aws:ssm:*:*:parameter/*", "arn:aws:ssm:*:*:parameter/app/*",
-		"arn:aws:secretsmanager:*:*:secret:*",
+		"arn:aws:secretsmanager:*:*:secret:*", "arn:aws:sqs", "arn:aws:ssm:*:*:parameter*",
 	}
 	conditions := []map[string]any{
 		nil, nil, nil, {"StringEquals": map[string]any{"aws:SourceVpc": "vpc-1"}},
@@ -128,4 +131,74 @@ func FuzzParse(f *testing.F) {
 		}
 		access.Reduce(&access.Role{Policies: []access.Policy{one}, Boundary: &one})
 	})
+}
+
+// TestAgainstEvaluation compares the grades with IAM's own rule, tried on single resources: what is allowed on one of them, by whatever
+// luck with conditions, is never nothing; and what is graded as all is allowed on one that no statement names, without any luck.
+func TestAgainstEvaluation(t *testing.T) {
+	of := map[string]struct{ action, unnamed string }{
+		"data objects in S3":              {"s3:getobject", "arn:aws:s3:::zzz/zzz"},
+		"data secrets in Secrets Manager": {"secretsmanager:getsecretvalue", "arn:aws:secretsmanager:eu-west-1:111122223333:secret:zzz"},
+		"data parameters in SSM":          {"ssm:getparameter", "arn:aws:ssm:eu-west-1:111122223333:parameter/zzz"},
+		"escalation iam:AttachRolePolicy": {"iam:attachrolepolicy", "arn:aws:iam::111122223333:role/zzz"},
+		"data messages in SQS":            {"sqs:receivemessage", "arn:aws:sqs:eu-west-1:111122223333:zzz"},
+	}
+	others := map[string][]string{
+		"data objects in S3":              {"arn:aws:s3:::logs/today", "arn:aws:s3:::logs/zzz"},
+		"data parameters in SSM":          {"arn:aws:ssm:eu-west-1:111122223333:parameter/app/zzz"},
+		"escalation iam:AttachRolePolicy": {"arn:aws:iam::111122223333:role/app-zzz"},
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		have := rapid.SliceOfN(drawn("Allow", "Allow", "Deny"), 1, 5).Draw(t, "have")
+		got := grades(access.Reduce(&access.Role{Policies: []access.Policy{{Name: "a", Document: document(t, have)}}}))
+		// All but the resources of one type is graded as if those of other types mattered as well.
+		allButSome := slices.ContainsFunc(have, func(s map[string]any) bool { return s["Effect"] == "Allow" && s["NotResource"] != nil })
+		for name, what := range of {
+			for _, resource := range append([]string{what.unnamed}, others[name]...) {
+				if evaluated(have, what.action, resource, true) && got[name] == access.None {
+					t.Errorf("%s: nothing, and %s is allowed on %s", name, what.action, resource)
+				}
+			}
+			if got[name] == access.All && !allButSome && !evaluated(have, what.action, what.unnamed, false) {
+				t.Errorf("%s: all, and %s is not allowed on %s", name, what.action, what.unnamed)
+			}
+		}
+	})
+}
+
+// evaluated is IAM's rule: an Allow that matches, and no Deny that does. With luck the conditions of Allows hold, and those of Denies do
+// not.
+func evaluated(statements []map[string]any, action, resource string, luck bool) bool {
+	allowed := false
+	for _, s := range statements {
+		condition, _ := s["Condition"].(map[string]any)
+		passing := strings.Contains(fmt.Sprint(condition), "PassedToService") // it says which roles are passed, and narrows nothing else
+		deny := s["Effect"] == "Deny"
+		if !named(s, "Action", action) || !named(s, "Resource", resource) || condition != nil && luck == deny && (deny || !passing) {
+			continue
+		}
+		if deny {
+			return false
+		}
+		allowed = true
+	}
+	return allowed
+}
+
+// named tells whether a statement's element, or the lack of it in the element's opposite, holds a text.
+func named(s map[string]any, element, text string) bool {
+	holds := func(key string) bool {
+		patterns, _ := s[key].([]string)
+		return slices.ContainsFunc(patterns, func(p string) bool {
+			if p == "arn:aws:sqs" {
+				p += ":*"
+			}
+			p = strings.NewReplacer(`\*`, ".*", `\?`, ".").Replace(regexp.QuoteMeta(p))
+			return regexp.MustCompile("(?i)^" + p + "$").MatchString(text)
+		})
+	}
+	if _, not := s["Not"+element]; not {
+		return !holds("Not" + element)
+	}
+	return holds(element)
 }

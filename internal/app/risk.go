@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -76,7 +77,7 @@ func (q *inquiry) guards(ctx context.Context) error {
 			}
 		}
 	}
-	for id := range ids {
+	for _, id := range slices.Sorted(maps.Keys(ids)) {
 		if err := q.read(ctx, inventory.KindSecurityGroup, id); err != nil && fleet.ClassOf(err) != fleet.ErrGone {
 			return err
 		}

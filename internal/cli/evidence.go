@@ -440,11 +440,17 @@ func remark(i evidence.Import) string {
 	return ""
 }
 
+// spanOf is the time that an import tells of: from when until when, or the moment; empty where its source says neither.
 func spanOf(i evidence.Import) string {
-	if i.From.IsZero() {
+	switch {
+	case !i.From.IsZero() && !i.To.IsZero():
+		return i.From.UTC().Format(time.DateOnly) + "…" + i.To.UTC().Format(time.DateOnly)
+	case !i.From.IsZero():
+		return i.From.UTC().Format(time.DateOnly) + "…"
+	case !i.Made.IsZero():
 		return i.Made.UTC().Format(time.DateOnly)
 	}
-	return i.From.UTC().Format(time.DateOnly) + "…" + i.To.UTC().Format(time.DateOnly)
+	return ""
 }
 
 // age says how long ago something was.

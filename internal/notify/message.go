@@ -15,6 +15,9 @@ const (
 	slackBlocks = 50
 	slackText   = 3000
 	slackHeader = 150
+	// slackMost bounds all blocks together, in bytes of their JSON. Slack documents no such limit, and refuses messages of some 13,000
+	// characters, at times of fewer, as msg_blocks_too_long: https://github.com/slackapi/bolt-js/issues/2509, and issue 2867 there.
+	slackMost = 10_000
 )
 
 type block struct {
@@ -32,7 +35,6 @@ type slackWord struct {
 // slackMessage writes a message in blocks: a header, one section for each item, and what did not fit.
 func slackMessage(m Message) (body []byte, sent []attention.Item, err error) {
 	const room = slackBlocks - 3 // header, introduction and what is left out
-	sent = m.Items[:min(len(m.Items), room)]
 	title := fmt.Sprintf("IMDSv2: %s for %s", pieces(len(m.Items)), m.Owner)
 	doc := struct {
 		Text   string  `json:"text"`
@@ -41,8 +43,17 @@ func slackMessage(m Message) (body []byte, sent []attention.Item, err error) {
 	doc.Blocks = append(doc.Blocks,
 		block{Type: "header", Text: &slackWord{"plain_text", cut(title, slackHeader)}},
 		section("These keep workloads from requiring IMDSv2, or fail where it is required. Found on "+m.At.UTC().Format(time.DateOnly)+"."))
-	for i := range sent {
-		doc.Blocks = append(doc.Blocks, section(slackItem(&sent[i])))
+	for i := range m.Items[:min(len(m.Items), room)] {
+		doc.Blocks = append(doc.Blocks, section(slackItem(&m.Items[i])))
+		all, err := encode(doc.Blocks)
+		if err != nil {
+			return nil, nil, err
+		}
+		if len(all) > slackMost && i > 0 {
+			doc.Blocks = doc.Blocks[:len(doc.Blocks)-1]
+			break
+		}
+		sent = m.Items[:i+1]
 	}
 	if left := len(m.Items) - len(sent); left > 0 {
 		doc.Blocks = append(doc.Blocks, block{Type: "context", Elements: []slackWord{{"mrkdwn",

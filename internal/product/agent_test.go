@@ -37,6 +37,7 @@ func TestParseAgent(t *testing.T) {
 			"aws-sdk-java-v1 1.11.301", "aws-sdk-java-v1 old"},
 		{connect, "aws-sdk-java/1.11.590 Mac_OS_X/10.14.6 Java_HotSpot(TM)_64-Bit_Server_VM/25.202-b08 java/1.8.0_202 vendor/Oracle_Corporation",
 			"aws-sdk-java-v1 1.11.590", "aws-sdk-java-v1 old"},
+		{"", "aws-sdk-java/2.0.0-preview-9 Linux/4.14.47 OpenJDK_64-Bit_Server_VM/25.171-b10", "aws-sdk-java-v2 2.0.0-preview-9", "aws-sdk-java-v2 old"},
 		{"", "aws-sdk-java/2.20.162 Linux/5.15.0 OpenJDK_64-Bit_Server_VM/17.0.8 Java/17.0.8 vendor/Amazon.com_Inc. io/sync http/Apache cfg/retry-mode/legacy",
 			"aws-sdk-java-v2 2.20.162", "aws-sdk-java-v2 speaks-v2"},
 		{"", "aws-sdk-java/2.30.3 md/io#sync md/http#Apache ua/2.1 api/S3#2.30.x os/Linux#5.10 lang/java#17.0.8 md/OpenJDK_64-Bit_Server_VM#17.0.8 m/D,N",

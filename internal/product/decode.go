@@ -2,6 +2,7 @@ package product
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"regexp"
@@ -104,17 +105,32 @@ func decode(data []byte, file string) ([]*entry, error) {
 	return out, nil
 }
 
-// placed says of an error of YAML's where it is.
+// placed says of an error of YAML's where it is, in the words of the file and not in those of this program's types.
 func placed(file string, err error) error {
+	var at int
+	var text string
 	if all, ok := errors.AsType[*yaml.LoadErrors](err); ok && len(all.Errors) > 0 {
-		first := all.Errors[0]
-		return fmt.Errorf("%s:%d: %s", file, first.Mark.Line, first.Message)
+		at, text = all.Errors[0].Mark.Line, all.Errors[0].Message
+	} else if one, ok := errors.AsType[*yaml.LoadError](err); ok {
+		at, text = one.Mark.Line, one.Message
+	} else {
+		return fmt.Errorf("%s: %w", file, err)
 	}
-	if one, ok := errors.AsType[*yaml.LoadError](err); ok {
-		return fmt.Errorf("%s:%d: %s", file, one.Mark.Line, one.Message)
+	if m := unknownField.FindStringSubmatch(text); m != nil {
+		text = fmt.Sprintf("there is no field %q here", m[1])
+	} else if m := wrongForm.FindStringSubmatch(text); m != nil {
+		text = fmt.Sprintf("a %s stands where something else belongs", cmp.Or(forms[m[1]], "value"))
 	}
-	return fmt.Errorf("%s: %w", file, err)
+	return fmt.Errorf("%s:%d: %s", file, max(at, 1), text)
 }
+
+var (
+	unknownField = regexp.MustCompile(`^field (.+) not found in type `)
+	wrongForm    = regexp.MustCompile(`^cannot construct !!(\w+)\b.* into `)
+	forms        = map[string]string{
+		"seq": "list", "map": "map of names to values", "str": "text", "int": "number", "float": "number", "bool": "truth value",
+	}
+)
 
 func read(n *yaml.Node, file string) (*entry, error) {
 	var w written

@@ -270,9 +270,12 @@ func TestErrorsNameTheLine(t *testing.T) {
 	}
 	for _, tt := range []struct{ yaml, want string }{
 		{"products:\n  - id: [\n", "own.yaml:"},
-		{"product: []\n", "own.yaml:1: "},
-		{entry("    colour: red\n"), "own.yaml:5: "},
-		{entry("    lines: [{first: [1]}]\n"), "own.yaml:5: "},
+		{"product: []\n", "own.yaml:1: there is no field \"product\" here"},
+		{"- id: a\n", "own.yaml:1: a list stands where"},
+		{"products: 3\n", "own.yaml:1: a number stands where"},
+		{"\xff\xfe\x00", "own.yaml:1: "},
+		{entry("    colour: red\n"), "own.yaml:5: there is no field \"colour\" here"},
+		{entry("    lines: [{first: [1]}]\n"), "own.yaml:5: a list stands where"},
 		{"products:\n  - name: A\n    class: tool\n", "own.yaml:2: id"},
 		{"products:\n  - {id: A b, name: A, class: tool}\n", "own.yaml:2: id"},
 		{"products:\n  - {id: a, class: tool}\n", "own.yaml:2: product \"a\" has no name"},

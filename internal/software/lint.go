@@ -2,9 +2,7 @@ package software
 
 import (
 	"bytes"
-	"compress/gzip"
 	"encoding/base64"
-	"io"
 	"io/fs"
 	"maps"
 	"path"
@@ -68,7 +66,7 @@ func encoded(text string) [][]byte {
 // large to be read whole it is said that they were not.
 func (l *level) text(f *opened, name string, info fs.FileInfo, first []byte) {
 	wide := bytes.HasPrefix(first, []byte("\xff\xfe")) || bytes.HasPrefix(first, []byte("\xfe\xff"))
-	hit := wide || holds(first, needles) || info.Size() <= maxPacked && mayBePacked(name) && bytes.Contains(first, packed)
+	hit := wide || holds(first, needles) || info.Size() <= maxPacked && mayBePacked(name) && holds(first, packed)
 	if !hit && info.Size() > chunk {
 		err := l.s.search(f, chunk-overlap, info.Size(), needles, func([]byte) bool { hit = true; return false })
 		if err != nil {
@@ -100,10 +98,10 @@ func (l *level) text(f *opened, name string, info fs.FileInfo, first []byte) {
 	}
 }
 
-// packed is how compressed data begins in base64.
-var packed = []byte("H4sI")
+// packed are how compressed data begins in base64, and what says that there is base64, which may be folded within the address.
+var packed = [][]byte{[]byte("H4sI"), []byte("base64"), []byte("b64"), []byte("!!binary")}
 
-// maxPacked bounds files that are searched for compressed user data, in bytes.
+// maxPacked bounds files that are searched for user data in these forms, in bytes.
 const maxPacked = 1 << 20
 
 // mayBePacked tells whether a file's name says that it may hold user data.
@@ -203,7 +201,7 @@ var (
 	client = regexp.MustCompile(`(?i)\b(?:curl|wget|lwp-request|http(?:ie)?\s+get|GET|fetch|nc|ncat|invoke-restmethod|invoke-webrequest|irm|iwr|` +
 		`aria2c|urlopen|urllib\d?\.request\.\w+|requests\.(?:get|request|session)|httpx\.get|http\.(?:get|request|newrequest\w*)|` +
 		`downloadstring|getstringasync|webclient|open-uri|net::http|file_get_contents|curl_init|curl_setopt|httpclient|openconnection|axios\S*|` +
-		`got|urlretrieve|resttemplate|uri\.open|lwp::simple|reqwest::\S*get)\b|\bget_url\b|\buri:`)
+		`got|urlretrieve|resttemplate|uri\.open|lwp::simple|reqwest::\S*get)\b|\bget_url\b|\buri:|/dev/tcp/`)
 	// tokenAware is what asks for a token, or sends one.
 	tokenAware = regexp.MustCompile(`(?i)x-aws-ec2-metadata-token|latest/api/token|/api/token\b|imdsv2|fetch_metadata_token|ec2-metadata-token`)
 	// otherClouds have their own services at the same address, with headers and paths of their own.
@@ -259,9 +257,11 @@ func lintPlain(name, text string) []Finding {
 	f.ec2 = containsAny(lower, pathWords) && paths.MatchString(text)
 	f.lines = join(f.raw)
 	marks := commentMarks(name)
+	commented := blockComments(f.lines, marks)
 	hold := map[string]int{}
 	for i, line := range f.lines {
-		if !containsAny(line, lineWords) && !mentionsHeld(line, hold) || comment(line, marks) || f.suppressed(i) {
+		if !containsAny(line, lineWords) && !mentionsHeld(line, hold) || commented[i] || comment(line, marks) ||
+			f.suppressed(i) {
 			continue // the words first: patterns are slow, and most lines have nothing of it
 		}
 		if m := helperAt.FindStringSubmatch(line); m != nil && called(name, line, m[1]) {
@@ -313,7 +313,7 @@ func (f *linted) atAddress(i int, line string, hold map[string]int) {
 	case variable != nil && len(hold) < maxHeld:
 		hold[variable[1]] = i
 	case f.refused(i):
-	case document.MatchString(line), scheme.MatchString(line) && f.ec2, value.MatchString(line) && f.ec2 && f.named(i):
+	case document.MatchString(line), scheme.MatchString(line) && f.ec2, value.MatchString(line) && f.ec2 && (f.named(i) || f.beside(i)):
 		f.add(i, RuleAddress)
 	}
 }
@@ -381,7 +381,8 @@ func (f *linted) unused(hold map[string]int) {
 		if f.refused(i) {
 			continue
 		}
-		if line := f.lines[i]; document.MatchString(line) || scheme.MatchString(line) && f.ec2 || !f.aware && f.ec2 && f.named(i) {
+		if line := f.lines[i]; document.MatchString(line) || scheme.MatchString(line) && f.ec2 ||
+			!f.aware && f.ec2 && (f.named(i) || f.beside(i)) {
 			f.add(i, RuleAddress)
 		}
 	}
@@ -391,6 +392,11 @@ func (f *linted) unused(hold map[string]int) {
 func (f *linted) named(i int) bool {
 	line := strings.ToLower(f.lines[i])
 	return strings.Contains(line, "metadata") || strings.Contains(line, "imds") || strings.Contains(line, "ec2")
+}
+
+// beside tells whether the path of a document stands beside a host: in the same request, as its options have them.
+func (f *linted) beside(i int) bool {
+	return slices.ContainsFunc(f.raw[max(0, i-3):min(len(f.raw), i+4)], paths.MatchString)
 }
 
 func (f *linted) add(i int, rule Rule) {
@@ -440,10 +446,7 @@ func join(raw []string) []string {
 	out := make([]string, len(raw))
 	start := -1
 	for i, line := range raw {
-		line = strings.TrimRight(line, "\r")
-		if len(line) > maxLine {
-			line = line[:maxLine]
-		}
+		line = shorten(strings.TrimRight(line, "\r"))
 		cut := strings.TrimRight(line, " \t")
 		goesOn := strings.HasSuffix(cut, `\`) || strings.HasSuffix(cut, " `") || strings.HasSuffix(cut, " ^")
 		if start < 0 {
@@ -461,8 +464,38 @@ func join(raw []string) []string {
 	return out
 }
 
-// maxLine bounds how much of a line is looked at, in bytes: the lines of bundled scripts are as long as the files.
-const maxLine = 64 << 10
+// maxLine bounds how much of a line is looked at, in bytes: the lines of bundled scripts are as long as the files. Of longer ones
+// it is what is around the addresses, as far as margin on each side.
+const (
+	maxLine = 64 << 10
+	margin  = 1 << 10
+)
+
+// shorten makes a line one that the patterns can be tried on.
+func shorten(line string) string {
+	if len(line) <= maxLine {
+		return line
+	}
+	var out strings.Builder
+	for end := 0; out.Len() < maxLine; {
+		at := -1
+		for _, w := range lineWords {
+			if n := strings.Index(line[end:], w); n >= 0 && (at < 0 || n < at) {
+				at = n
+			}
+		}
+		if at < 0 {
+			break
+		}
+		from, to := max(end, end+at-margin), min(len(line), end+at+margin)
+		out.WriteString(line[from:to])
+		end = to
+	}
+	if out.Len() == 0 {
+		return line[:maxLine]
+	}
+	return out.String()
+}
 
 // commentMarks are how comments begin in a file of a name.
 func commentMarks(name string) []string {
@@ -483,6 +516,35 @@ func commentMarks(name string) []string {
 		return []string{"#", ";"}
 	}
 	return []string{"#", "//"}
+}
+
+// closings are how comments of several lines end, by how they begin.
+var closings = map[string]string{"/*": "*/", "<#": "#>", "<!--": "-->"}
+
+// blockComments tells of each line whether it is within a comment that a line before it began with. What is never closed is none.
+func blockComments(lines, marks []string) []bool {
+	out := make([]bool, len(lines))
+	began, closing := -1, ""
+	for i, line := range lines {
+		line = strings.TrimSpace(line)
+		for _, m := range marks {
+			if rest, ok := strings.CutPrefix(line, m); ok && began < 0 && closings[m] != "" {
+				began, closing, line = i, closings[m], rest
+			}
+		}
+		if began < 0 {
+			continue
+		}
+		_, rest, closed := strings.Cut(line, closing)
+		out[i] = i > began && (!closed || rest == "")
+		if closed {
+			began = -1
+		}
+	}
+	if began >= 0 {
+		clear(out[began:])
+	}
+	return out
 }
 
 func comment(line string, marks []string) bool {
@@ -522,41 +584,4 @@ func mentionsName(line, name string) bool {
 
 func wordByte(c byte) bool {
 	return c == '_' || c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z'
-}
-
-// embeddedText is a text that a file holds in base64.
-type embeddedText struct {
-	line int
-	text string
-}
-
-var (
-	base64Run = regexp.MustCompile(`[A-Za-z0-9+/]{40,}={0,2}`)
-	// maxRuns bounds how many runs of a file are decoded, maxInflated how much each may become, in bytes.
-	maxRuns     = 1000
-	maxInflated = int64(1 << 20)
-)
-
-// embedded decodes the texts in base64 that a file holds, such as user data in a template, compressed or not.
-func embedded(text []byte) []embeddedText {
-	var out []embeddedText
-	for _, at := range base64Run.FindAllIndex(text, maxRuns) {
-		run := text[at[0]:at[1]]
-		interesting := bytes.HasPrefix(run, []byte("H4sI")) ||
-			slices.ContainsFunc(needles[len(needles)-3:], func(n []byte) bool { return bytes.Contains(run, n) })
-		if !interesting {
-			continue
-		}
-		decoded, err := base64.RawStdEncoding.DecodeString(string(bytes.TrimRight(run[:len(run)-len(run)%4+len(run)%4], "=")))
-		if err != nil {
-			continue
-		}
-		if z, err := gzip.NewReader(bytes.NewReader(decoded)); err == nil {
-			decoded, _ = io.ReadAll(io.LimitReader(z, maxInflated)) // what there is before it is damaged
-		}
-		if bytes.IndexByte(decoded, 0) < 0 {
-			out = append(out, embeddedText{bytes.Count(text[:at[0]], []byte("\n")) + 1, string(decoded)})
-		}
-	}
-	return out
 }

@@ -67,6 +67,26 @@ wget -q -O - $URL/meta-data/ami-id`},
 curl --silent --retry 3 \
   --connect-timeout 2 \
   http://169.254.169.254/latest/meta-data/instance-id`},
+	{"a socket of the shell", "boot.sh", `
+@@ call
+exec 3<>/dev/tcp/169.254.169.254/80
+printf 'GET /latest/meta-data/instance-id HTTP/1.0\r\n\r\n' >&3`},
+	{"the host and the path of a request's options", "id.js", `const options = {
+@@ address
+  host: '169.254.169.254',
+  path: '/latest/meta-data/instance-id',
+};
+http.request(options, done).end();`},
+	{"far behind the beginning of a long line", "bundle.min.js", "@@ call\n!function(){" + strings.Repeat("x();", 50_000) +
+		"fetch('http://169.254.169.254/latest/meta-data/')}()"},
+	{"after a comment of several lines, and one that is never closed", "id.go", `/*
+Package id asks.
+*/
+@@ call
+resp, err := http.Get("http://169.254.169.254/latest/meta-data/instance-id")
+/* left open
+@@ call
+resp, err = http.Get("http://169.254.169.254/latest/meta-data/ami-id")`},
 	{"systemd", "report.service", `[Service]
 @@ call
 ExecStartPre=/usr/bin/curl -o /run/id http://169.254.169.254/latest/meta-data/instance-id
@@ -256,6 +276,8 @@ spec:
 }`},
 	{"comments", "boot.sh", `# curl http://169.254.169.254/latest/meta-data/instance-id`},
 	{"comments in Go", "id.go", "// See http://169.254.169.254/latest/meta-data/instance-id\n/* http://169.254.169.254/latest/meta-data/ */"},
+	{"comments of several lines", "id.go", "/*\ncurl http://169.254.169.254/latest/meta-data/instance-id\n*/"},
+	{"help in PowerShell", "id.ps1", "<#\n.EXAMPLE\nInvoke-RestMethod http://169.254.169.254/latest/meta-data/instance-id\n#>\nParam()"},
 	{"suppressed on the line", "boot.sh", `curl http://169.254.169.254/latest/meta-data/instance-id # imdsctl:ignore the test host has v1`},
 	{"suppressed above", "boot.sh", "# imdsctl:ignore\ncurl http://169.254.169.254/latest/meta-data/instance-id"},
 	{"a package's name", "setup.sh", `yum install -y ec2-metadata-tools; apt-get install ec2metadata; pip install ec2-metadata`},
@@ -335,6 +357,35 @@ func TestLintLooksIntoBase64(t *testing.T) {
 	}
 }
 
+// TestLintUnfoldsBase64: mail, cloud-config and YAML fold base64, and the address lies on two lines then. Other lines around are no part
+// of it.
+func TestLintUnfoldsBase64(t *testing.T) {
+	for before := range 60 {
+		encoded := base64.StdEncoding.EncodeToString([]byte(strings.Repeat("#", before) + "\ncurl http://169.254.169.254/latest/meta-data/\n"))
+		var lines []string
+		for ; len(encoded) > 76; encoded = encoded[76:] {
+			lines = append(lines, encoded[:76])
+		}
+		lines = append(lines, encoded)
+		for _, indent := range []string{"", "    "} {
+			text := "content: !!binary |\n" + indent + strings.Join(lines, "\r\n"+indent) + "\npath: /etc/boot\n"
+			if have := lint("user-data", text); !slices.Equal(have, []string{"2 call"}) {
+				t.Errorf("found %q in %s", have, text)
+			}
+			dir := t.TempDir()
+			write(t, dir, map[string]string{"user-data": text})
+			if r := scan(t, dir, software.Options{}); len(r.Raw) != 1 {
+				t.Errorf("a scan finds %+v in %s", r.Raw, text)
+			}
+		}
+	}
+	long := strings.Repeat("/usr/share", 10) + "\n" // as base64 is, and not part of it
+	text := long + base64.StdEncoding.EncodeToString([]byte("curl http://169.254.169.254/latest/meta-data/\n"))
+	if have := lint("user-data", text); !slices.Equal(have, []string{"2 call"}) {
+		t.Errorf("found %q in %s", have, text)
+	}
+}
+
 func FuzzLint(f *testing.F) {
 	for _, c := range append(calling, silent...) {
 		f.Add(c.name, c.text)
@@ -351,7 +402,7 @@ func FuzzLint(f *testing.F) {
 		// What asks for a token everywhere near is never found: the whole file is near when it is short.
 		if lines < 5 {
 			for _, found := range software.Lint(name, []byte(text+"\nX-aws-ec2-metadata-token")) {
-				if found.Rule != software.RuleHelper && !strings.Contains(text, "MTY5") && !strings.Contains(text, "H4sI") && found.Line <= lines &&
+				if found.Rule != software.RuleHelper && !strings.Contains(unfolded(text), "MTY5") && !strings.Contains(unfolded(text), "H4sI") && found.Line <= lines &&
 					!encodedAddress(text) {
 					t.Fatalf("%+v beside a token", found)
 				}
@@ -362,5 +413,11 @@ func FuzzLint(f *testing.F) {
 
 // encodedAddress tells whether a text may hold another in base64, which is judged by itself.
 func encodedAddress(text string) bool {
+	text = unfolded(text)
 	return strings.Contains(text, "E2OS4yNTQuMTY5LjI1N") || strings.Contains(text, "xNjkuMjU0LjE2OS4yNT")
+}
+
+// unfolded is a text without what may lie between two lines of base64.
+func unfolded(text string) string {
+	return strings.NewReplacer("\n", "", "\r", "", " ", "", "\t", "").Replace(text)
 }

@@ -129,6 +129,7 @@ func (l *level) extract(e extractor, name, as string, info fs.FileInfo) {
 		return
 	}
 	defer f.Close()
+	f.skipMark(info.Size())
 	packages, err := l.guarded(e, f, as, info)
 	if err != nil && l.ctx.Err() == nil && (e.must || l.mentions(f, name)) {
 		l.gap(name, "the package record cannot be read: "+image.Reason(err))

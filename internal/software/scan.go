@@ -64,7 +64,20 @@ func (w billWalker) visit(name string, info fs.FileInfo) error {
 			w.extract(e, name, w.s.src.sbom, info)
 		}
 	}
+	if w.s.rep.Packages == 0 && w.s.rep.GapCount == 0 && w.unnamed(name) {
+		w.gap(name, "it names no package by a package URL, and nothing else tells what is meant")
+	}
 	return w.ctx.Err()
+}
+
+// unnamed tells whether a bill in which no package was found is about AWS nevertheless.
+func (w billWalker) unnamed(name string) bool {
+	f := w.open(name)
+	if f == nil {
+		return false
+	}
+	defer f.Close()
+	return w.mentions(f, name)
 }
 
 // leaveOutSystem leaves out the file systems of a running system that hold no files: they are recognised by what is in them.
@@ -189,6 +202,26 @@ type seekable interface {
 	io.ReaderAt
 	io.Seeker
 }
+
+// skipMark leaves out the mark with which some programs begin texts in UTF-8, and which readers of JSON do not take.
+func (f *opened) skipMark(size int64) {
+	var head [3]byte
+	if n, _ := f.ReadAt(head[:], 0); n == len(head) && string(head[:]) == "\xef\xbb\xbf" {
+		f.seekable = unmarked{io.NewSectionReader(f.seekable, 3, size-3), f.seekable}
+	}
+}
+
+// unmarked is a file without its mark.
+type unmarked struct {
+	*io.SectionReader
+	file fs.File
+}
+
+// Stat describes the file, with its mark.
+func (u unmarked) Stat() (fs.FileInfo, error) { return u.file.Stat() }
+
+// Close closes the file.
+func (u unmarked) Close() error { return u.file.Close() }
 
 // whole reads a file that is looked at as a whole; what is too large, or cannot be read, is a gap.
 func (l *level) whole(name string, info fs.FileInfo) ([]byte, bool) {

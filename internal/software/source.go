@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"path/filepath"
+	"regexp"
 
 	"github.com/imdsctl/imdsctl/internal/image"
 )
@@ -62,8 +63,8 @@ func open(ctx context.Context, name string, b *image.Budget) (out []*scanned, cl
 	return out, a.Close, err
 }
 
-// sbomName recognises a bill of materials by how it begins, and gives the name by which the scanner library knows its format; "" for
-// what is none.
+// sbomName recognises a bill of materials by how it begins, one in JSON by what it says of itself, and gives the name by which the
+// scanner library knows its format; "" for what is none.
 func sbomName(t tree, name string) (string, error) {
 	f, err := t.Open(name)
 	if err != nil {
@@ -77,18 +78,43 @@ func sbomName(t tree, name string) (string, error) {
 	text := bytes.TrimLeft(bytes.TrimPrefix(head, []byte("\xef\xbb\xbf")), " \t\r\n")
 	switch {
 	case bytes.HasPrefix(text, []byte("{")):
-		switch {
-		case bytes.Contains(text, []byte(`"bomFormat"`)) && bytes.Contains(text, []byte(`"CycloneDX"`)):
-			return "bom.json", nil
-		case bytes.Contains(text, []byte(`"spdxVersion"`)), bytes.Contains(text, []byte(`https://spdx.org/rdf/3.`)):
-			return "bom.spdx.json", nil
-		}
+		return jsonBill(io.MultiReader(bytes.NewReader(text), io.LimitReader(f, largestBill)))
 	case bytes.HasPrefix(text, []byte("<")) && bytes.Contains(text, []byte("http://cyclonedx.org/schema/bom")):
 		return "bom.xml", nil
 	case bytes.HasPrefix(text, []byte("SPDXVersion:")):
 		return "bom.spdx", nil
 	}
 	return "", nil
+}
+
+// largestBill bounds how far a document in JSON is searched for what says that it is a bill of materials, in bytes. Larger bills are not
+// read whole either.
+const largestBill = 512 << 20
+
+// What makes a document in JSON a bill. Writers that sort the members, or begin with the files, have it behind all packages.
+var (
+	cycloneMark = regexp.MustCompile(`"bomFormat"\s*:\s*"CycloneDX"`)
+	spdxMark    = regexp.MustCompile(`"spdxVersion"\s*:\s*"SPDX-|https://spdx\.org/rdf/3\.`)
+)
+
+// jsonBill searches a document in JSON, part by part.
+func jsonBill(r io.Reader) (string, error) {
+	buf, kept := make([]byte, chunk), 0
+	for {
+		n, err := io.ReadFull(r, buf[kept:])
+		switch part := buf[:kept+n]; {
+		case cycloneMark.Match(part):
+			return "bom.json", nil
+		case spdxMark.Match(part):
+			return "bom.spdx.json", nil
+		case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+			return "", nil
+		case err != nil:
+			return "", err
+		default:
+			kept = copy(buf, part[len(part)-overlap:])
+		}
+	}
 }
 
 // archived is what lies in an image or an archive.
