@@ -55,7 +55,23 @@ func unpacked(r io.Reader) (io.Reader, error) {
 	if magic, err := b.Peek(2); err != nil || !bytes.Equal(magic, []byte{0x1f, 0x8b}) {
 		return b, nil // an error of the reader comes again
 	}
-	return gzip.NewReader(b)
+	z, err := gzip.NewReader(b)
+	if err != nil {
+		return nil, err
+	}
+	return cutOff{z}, nil
+}
+
+// cutOff reads a compressed file that was cut off as one that ends there: what is missing is then told as it is of others.
+type cutOff struct{ r io.Reader }
+
+// Read implements io.Reader.
+func (c cutOff) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	if errors.Is(err, io.ErrUnexpectedEOF) {
+		err = io.EOF
+	}
+	return n, err
 }
 
 // tracesIn gives the trace files at a path: itself, or those below it.
@@ -72,21 +88,41 @@ func tracesIn(path string) iter.Seq2[cloudtrail.File, error] {
 	}
 }
 
+// openTrace opens a trace file. The lines are read from it as they are asked for, until it is closed.
+func openTrace(ctx context.Context, f cloudtrail.File) (io.Closer, tracer.Header, iter.Seq2[tracer.Line, error], error) {
+	body, err := f.Open(ctx)
+	if err != nil {
+		return nil, tracer.Header{}, nil, err
+	}
+	plain, err := unpacked(body)
+	if err != nil {
+		body.Close()
+		return nil, tracer.Header{}, nil, fmt.Errorf("%s: %w", f.Name, err)
+	}
+	h, lines, err := tracer.Read(plain, f.Name)
+	if err != nil {
+		body.Close()
+		return nil, h, nil, err
+	}
+	return body, h, lines, nil
+}
+
+// traceHeaderOf is the header of a trace file.
+func traceHeaderOf(ctx context.Context, f cloudtrail.File) (tracer.Header, error) {
+	body, h, _, err := openTrace(ctx, f)
+	if err == nil {
+		body.Close()
+	}
+	return h, err
+}
+
 // readTrace reads one trace file. begin is told its header, and gives what its lines are told to.
 func readTrace(ctx context.Context, f cloudtrail.File, begin func(tracer.Header) func(tracer.Line)) error {
-	body, err := f.Open(ctx)
+	body, h, lines, err := openTrace(ctx, f)
 	if err != nil {
 		return err
 	}
 	defer body.Close()
-	plain, err := unpacked(body)
-	if err != nil {
-		return fmt.Errorf("%s: %w", f.Name, err)
-	}
-	h, lines, err := tracer.Read(plain, f.Name)
-	if err != nil {
-		return err
-	}
 	add := begin(h)
 	for line, err := range lines {
 		if err = errors.Join(err, ctx.Err()); err != nil {
@@ -150,7 +186,8 @@ func compareSubjects(a, b evidence.Subject) int {
 	return cmp.Or(cmp.Compare(a.Account, b.Account), cmp.Compare(a.Region, b.Region), cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.ID, b.ID))
 }
 
-// trace reads one file; nil where it was taken in before. A part of a trace is the same wherever it lies, compressed or not.
+// trace reads one file; nil where it was taken in before. A part of a trace is the same wherever it lies, compressed or not. One that was
+// cut off is the same only as far as it goes: it may be a copy of a file that was still being written, of which the rest comes later.
 func (in *importer) trace(ctx context.Context, f cloudtrail.File, seen map[string]bool) (*tracedHost, error) {
 	about := ""
 	if in.o.For != (evidence.Subject{}) {
@@ -165,12 +202,14 @@ func (in *importer) trace(ctx context.Context, f cloudtrail.File, seen map[strin
 		return nil, err
 	}
 	t := &tracedHost{tally: tracer.NewTally(), digests: []string{digest}, files: []string{f.Name}, stored: f.Size}
+	var header tracer.Header
+	lines, ended := 0, false
 	err = readTrace(ctx, f, func(h tracer.Header) func(tracer.Line) {
-		t.subject = h.Subject()
-		t.digests = append(t.digests, fmt.Sprintf("trace %s part %d%s", h.Trace, h.Part, about))
+		t.subject, header = h.Subject(), h
 		part := t.tally.Part(h)
 		return func(l tracer.Line) {
 			part.Add(l)
+			lines, ended = lines+1, l.End != nil
 			if l.Call == nil {
 				return
 			}
@@ -191,11 +230,17 @@ func (in *importer) trace(ctx context.Context, f cloudtrail.File, seen map[strin
 	if t.subject == (evidence.Subject{}) {
 		return nil, errors.New("it does not say of which instance it is: give --for instance/i-…")
 	}
-	again := seen[t.digests[1]]
-	seen[t.digests[1]] = true
-	if known, err := in.db.HasFile(ctx, evidence.SourceTrace, t.digests[1]); known || again || err != nil {
+	part := fmt.Sprintf("trace %s part %d", header.Trace, header.Part)
+	if !ended {
+		part += fmt.Sprintf(" up to line %d", lines)
+	}
+	part += about
+	again := seen[part]
+	seen[part] = true
+	if known, err := in.db.HasFile(ctx, evidence.SourceTrace, part); known || again || err != nil {
 		return nil, err
 	}
+	t.digests = append(t.digests, part)
 	return t, nil
 }
 

@@ -145,6 +145,25 @@ func TestTracesOfASubject(t *testing.T) {
 	}
 }
 
+// TestAPartThatGrows was copied while it was still written: what comes later of it is taken in as well.
+func TestAPartThatGrows(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, smallFleet(), baseConfig)
+	now, dir := w.clock.Now(), t.TempDir()
+	copied := put(t, dir, "copy.jsonl", traced(t, "A", id(1), 1, 0, now, false))
+	same := put(t, dir, "copy.jsonl.gz", zipped(t, traced(t, "A", id(1), 1, 0, now, false)))
+	whole := put(t, dir, "whole.jsonl", traced(t, "A", id(1), 1, 3, now, true))
+	for _, step := range []struct {
+		path            string
+		findings, known int64
+	}{{copied, 0, 0}, {same, 0, 1}, {whole, 1, 0}, {whole, 0, 1}} {
+		done, err := w.app.ImportEvidence(t.Context(), app.ImportOptions{Paths: []string{step.path}})
+		if err != nil || len(done) != 1 || done[0].Import.Findings != step.findings || done[0].Import.Known != step.known {
+			t.Errorf("%s: %v %+v", step.path, err, done)
+		}
+	}
+}
+
 // TestTracesInABucket are found by their names below a prefix, beside CloudTrail's files or without; a copy on the disk is known.
 func TestTracesInABucket(t *testing.T) {
 	t.Parallel()

@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"time"
 
+	"github.com/imdsctl/imdsctl/internal/cloudtrail"
 	"github.com/imdsctl/imdsctl/internal/fleet"
 	"github.com/imdsctl/imdsctl/internal/tracer"
 )
@@ -85,7 +87,7 @@ func (a *App) Trace(ctx context.Context, o TraceOptions) (*tracer.Summary, error
 		r.events <- traceEvent{tick: now}
 	}, assembler)
 	if err != nil {
-		return nil, errors.Join(err, file.abandon())
+		return nil, file.abandon(err)
 	}
 	h.Started, h.Tier, h.Partial, h.Notices = a.clock.Now().UTC(), capture.Tier(), capture.Partial(), capture.Notices()
 	written := make(chan error, 1)
@@ -132,6 +134,7 @@ type traceRun struct {
 
 	header tracer.Header
 	now    time.Time
+	lasted time.Duration // by the ticks, which do not leap when the time of day is set
 	ended  bool
 	lines  *tracer.Writer
 	tally  *tracer.Tally
@@ -153,7 +156,7 @@ func (r *traceRun) write(h tracer.Header) error {
 		}
 	}
 	if err != nil {
-		return errors.Join(err, r.file.abandon())
+		return r.file.abandon(err)
 	}
 	return r.finish()
 }
@@ -187,7 +190,8 @@ func (r *traceRun) event(e traceEvent) error {
 		return r.line(tracer.Line{Loss: e.loss}, func(w *tracer.Writer) error { return w.Loss(*e.loss) })
 	}
 	r.at(e.tick)
-	if r.o.For > 0 && r.now.Sub(r.header.Started) >= r.o.For {
+	r.lasted = max(r.lasted, e.tick.Sub(r.header.Started))
+	if r.o.For > 0 && r.lasted >= r.o.For {
 		r.end()
 	}
 	return r.file.tick(r.now)
@@ -227,7 +231,7 @@ func (r *traceRun) finish() error {
 	switch {
 	case r.failed != nil:
 		reason = tracer.EndFailed
-	case r.o.For > 0 && r.now.Sub(r.header.Started) >= r.o.For:
+	case r.o.For > 0 && r.lasted >= r.o.For:
 		reason = tracer.EndTime
 	}
 	r.part.End(r.now, reason)
@@ -241,26 +245,106 @@ func (r *traceRun) finish() error {
 // traceID names a trace.
 func traceID() string { return rand.Text()[:16] }
 
-// TraceSummary adds up trace files: each path is a file or a folder with such, compressed or not.
+// TraceSummary adds up trace files: each path is a file or a folder with such, compressed or not. A part that is there several times
+// counts once. Of a folder, a file that cannot be read leaves a doubt, and keeps no other out.
 func (a *App) TraceSummary(ctx context.Context, paths []string) (*tracer.Summary, error) {
+	parts, unread, err := findParts(ctx, paths)
 	tally := tracer.NewTally()
-	n := 0
-	for _, path := range paths {
-		for f, err := range tracesIn(path) {
-			if err == nil {
-				err = readTrace(ctx, f, func(h tracer.Header) func(tracer.Line) { return tally.Part(h).Add })
-			}
-			if err != nil {
-				return nil, fleet.Diagnostic{Severity: fleet.SeverityError, Where: path, Summary: err.Error()}
-			}
-			n++
+	for _, p := range parts {
+		if err == nil {
+			err = unread.note(ctx, p.file, p.given, readTrace(ctx, p.file, func(h tracer.Header) func(tracer.Line) { return tally.Part(h).Add }))
 		}
 	}
-	if n == 0 {
-		return nil, fleet.Diagnostic{Severity: fleet.SeverityError, Where: fmt.Sprint(paths), Summary: "there is no trace file",
+	switch {
+	case err != nil:
+		return nil, err
+	case len(parts) == 0 && len(unread) > 0:
+		return nil, fleet.Diagnostic{Severity: fleet.SeverityError, Summary: unread[0]}
+	case len(parts) == 0:
+		return nil, fleet.Diagnostic{Severity: fleet.SeverityError, Where: strings.Join(paths, ", "), Summary: "there is no trace file",
 			Remedy: "Give files that `imdsctl trace --out` has written, or folders with files named *" + tracer.Suffix + "."}
 	}
-	return tally.Summary(time.Time{}), nil
+	sum := tally.Summary(time.Time{})
+	const most = 3
+	for _, reason := range unread[:min(len(unread), most)] {
+		sum.Doubt("a file could not be read: " + reason)
+	}
+	if n := len(unread) - most; n > 0 {
+		sum.Doubt(fmt.Sprintf("%d more files could not be read", n))
+	}
+	return sum, nil
+}
+
+// unreadFiles are the reasons why files could not be read.
+type unreadFiles []string
+
+// note takes note of an error of a file. One that was given by its name is the caller's matter, and so is the end of the context.
+func (u *unreadFiles) note(ctx context.Context, f cloudtrail.File, given bool, err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case given && strings.HasPrefix(err.Error(), f.Name):
+		return fleet.Diagnostic{Severity: fleet.SeverityError, Summary: err.Error()}
+	case given:
+		return fleet.Diagnostic{Severity: fleet.SeverityError, Where: f.Name, Summary: err.Error()}
+	}
+	*u = append(*u, err.Error())
+	return nil
+}
+
+// partFile is a file with a part of a trace.
+type partFile struct {
+	file   cloudtrail.File
+	given  bool // by its name; else it was found in a folder
+	header tracer.Header
+}
+
+// findParts finds the parts at paths, the better one of those that are there twice.
+func findParts(ctx context.Context, paths []string) (parts []partFile, unread unreadFiles, err error) {
+	type key struct {
+		host, instance, trace string
+		part                  int
+	}
+	known := map[key]int{}
+	for _, path := range paths {
+		for f, err := range tracesIn(path) {
+			p := partFile{file: f, given: f.Name == path}
+			if err == nil {
+				p.header, err = traceHeaderOf(ctx, f)
+			}
+			if err != nil {
+				if err = unread.note(ctx, f, p.given, err); err != nil {
+					return nil, nil, err
+				}
+				continue
+			}
+			k := key{p.header.Host, p.header.InstanceID, p.header.Trace, p.header.Part}
+			at, twice := known[k]
+			switch {
+			case !twice:
+				known[k] = len(parts)
+				parts = append(parts, p)
+			case p.better(ctx, parts[at]):
+				parts[at] = p
+			}
+		}
+	}
+	return parts, unread, nil
+}
+
+// better tells whether a copy of a part holds more than another one: its end, or more lines.
+func (p partFile) better(ctx context.Context, o partFile) bool {
+	weigh := func(f cloudtrail.File) (ended bool, lines int) {
+		err := readTrace(ctx, f, func(tracer.Header) func(tracer.Line) {
+			return func(l tracer.Line) { ended, lines = l.End != nil, lines+1 }
+		})
+		return ended && err == nil, lines
+	}
+	mine, many := weigh(p.file)
+	other, others := weigh(o.file)
+	return mine && !other || mine == other && many > others
 }
 
 // TraceTiers are the names of the tiers, for flags.

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -91,10 +92,24 @@ func (t *traceFiles) salvage() error {
 		return d
 	}
 	h, _, err := tracer.Read(file, old)
-	if err != nil { // not even a header
+	switch {
+	case err == nil:
+		return t.name(h)
+	case noHeader(file):
 		return os.Remove(old)
 	}
-	return t.name(h)
+	return fleet.Diagnostic{Severity: fleet.SeverityError, Where: "--out", Summary: old + " is in the way: " + strings.TrimPrefix(err.Error(), old+": "),
+		Remedy: "Move it away, or give another file."}
+}
+
+// noHeader tells a file that was begun and holds nothing: not even the whole of a header.
+func noHeader(file *os.File) bool {
+	const most = 64 << 10
+	begun := make([]byte, most)
+	n, err := file.ReadAt(begun, 0)
+	ours := fmt.Sprintf(`{"format":%q,`, tracer.Format)
+	text := string(begun[:n])
+	return errors.Is(err, io.EOF) && !strings.Contains(text, "\n") && (strings.HasPrefix(text, ours) || strings.HasPrefix(ours, text))
 }
 
 // create makes a new file under the name of one that is being written.
@@ -179,17 +194,21 @@ func (t *traceFiles) finish(now time.Time, reason string) error {
 	return t.name(t.header)
 }
 
-// abandon closes a file that is not to be finished. One that holds nothing is removed.
-func (t *traceFiles) abandon() error {
+// abandon closes a file that is not to be finished, because of an error that it gives back. One that holds nothing is removed.
+func (t *traceFiles) abandon(why error) error {
 	if t.file == nil {
-		return nil
+		return why
 	}
 	file := t.file
 	t.file = nil
 	if t.lines == nil {
-		return errors.Join(file.Close(), os.Remove(file.Name()))
+		return errors.Join(why, file.Close(), os.Remove(file.Name()))
 	}
-	return errors.Join(t.buffer.Flush(), file.Close())
+	flushed := t.buffer.Flush()
+	if errors.Is(why, flushed) { // it is the same: the disk is full, say
+		flushed = nil
+	}
+	return errors.Join(why, flushed, file.Close())
 }
 
 // name gives the part its own name, and removes parts that are too many.

@@ -203,6 +203,27 @@ func TestInterruptsFailuresAndLosses(t *testing.T) {
 }
 
 // TestAWriteThatFailsEndsTheTrace, and does not hang.
+// TestTheTimeOfDayIsSet: calls come with the time of day, which may leap while a trace lasts; how long it lasts does not depend on it.
+func TestTheTimeOfDayIsSet(t *testing.T) {
+	f := &feed{}
+	f.run = func(sink tracer.Sink, tick func(time.Time)) error {
+		ask(sink, 1, start.Add(365*24*time.Hour), billing, byV2)
+		tick(start.Add(time.Second))
+		return nil
+	}
+	sum, err := tracing(t, f).Trace(t.Context(), app.TraceOptions{For: time.Hour, Host: tracedHost})
+	if err != nil || sum.V2 != 1 {
+		t.Fatalf("%v %+v", err, sum)
+	}
+	path := filepath.Join(t.TempDir(), "a.imds.jsonl")
+	if _, err := tracing(t, f).Trace(t.Context(), app.TraceOptions{For: time.Hour, File: app.TraceFile{Path: path}}); err != nil {
+		t.Fatal(err)
+	}
+	if _, lines := readTraceFile(t, path); lines[1].End == nil || lines[1].End.Reason != tracer.EndAsked {
+		t.Errorf("after a second of an hour it ends with %+v", lines[len(lines)-1])
+	}
+}
+
 func TestAWriteThatFailsEndsTheTrace(t *testing.T) {
 	f := &feed{}
 	f.run = func(sink tracer.Sink, tick func(time.Time)) error {
@@ -332,6 +353,70 @@ func TestWhatAKilledTraceLeft(t *testing.T) {
 }
 
 // hostFiles writes files of a host below a folder.
+// TestWhatIsInTheWayStays: a file that has the name of one that is written, and is none that this program knows, is nobody's to remove.
+func TestWhatIsInTheWayStays(t *testing.T) {
+	header := `{"format":"imdsctl-trace","version":1,"trace":"OLD","part":1,"tier":"full","started":"2026-03-02T09:00:00Z"`
+	for name, test := range map[string]struct {
+		left  string
+		stays bool
+	}{
+		"nothing":             {"", false},
+		"part of a header":    {header[:30], false},
+		"the rest of a line":  {header, false},
+		"somebody's notes":    {"mine\n", true},
+		"notes, one line":     {"mine", true},
+		"a later format":      {strings.Replace(header, `"version":1`, `"version":2`, 1) + "}\n", true},
+		"a later header":      {header + `,"more":1}` + "\n", true},
+		"a header like ours ": {`{"format":"imdsctl-findings","version":1}`, true},
+	} {
+		dir := t.TempDir()
+		path := filepath.Join(dir, "web.imds.jsonl")
+		if err := os.WriteFile(path+".part", []byte(test.left), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		f := &feed{run: func(tracer.Sink, func(time.Time)) error { return nil }}
+		_, err := tracing(t, f).Trace(t.Context(), app.TraceOptions{File: app.TraceFile{Path: path, Every: time.Hour}})
+		if refused := err != nil && strings.Contains(err.Error(), "is in the way"); refused != test.stays || !refused && err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if left, err := os.ReadFile(path + ".part"); test.stays != (err == nil) || string(left) != test.left && test.stays {
+			t.Errorf("%s: %q %v", name, left, err)
+		}
+	}
+}
+
+// TestPartsThatAreThereTwice count once, and the better copy does; what cannot be read in a folder is a doubt, and keeps no other out.
+func TestPartsThatAreThereTwice(t *testing.T) {
+	dir := t.TempDir()
+	a := tracing(t, &feed{})
+	whole, cut := traced(t, "A", id(1), 1, 3, start, true), traced(t, "A", id(1), 1, 1, start, false)
+	first := put(t, dir, "a.imds.jsonl", cut)
+	second := put(t, dir, "b.imds.jsonl.gz", zipped(t, whole))
+	for _, paths := range [][]string{{dir}, {first, second}, {second, first}, {dir, first, second, dir}} {
+		if sum, err := a.TraceSummary(t.Context(), paths); err != nil || sum.V1 != 3 || len(sum.Doubts) > 0 || sum.Traces[0].Parts != 1 || sum.Callers[0].V1 != 3 {
+			t.Errorf("%q: %v %+v", paths, err, sum)
+		}
+	}
+	packed := zipped(t, traced(t, "B", id(2), 1, 0, start, true))
+	third := put(t, dir, "c.imds.jsonl.gz", packed[:len(packed)-30])
+	if sum, err := a.TraceSummary(t.Context(), []string{third}); err != nil || sum.Verdict != tracer.VerdictOpen || !slices.Contains(sum.Doubts, "part 1 was cut off: it has no end") {
+		t.Errorf("a compressed file that was cut off: %v %+v", err, sum)
+	}
+	quiet := t.TempDir()
+	put(t, quiet, "good.imds.jsonl", traced(t, "C", id(3), 1, 0, start, true))
+	for i := range 5 {
+		put(t, quiet, fmt.Sprintf("bad-%d.imds.jsonl", i), []byte("nonsense\n"))
+	}
+	sum, err := a.TraceSummary(t.Context(), []string{quiet})
+	if err != nil || sum.Verdict != tracer.VerdictOpen || len(sum.Doubts) != 4 || !strings.Contains(sum.Says(), "bad-0.imds.jsonl is no trace file") ||
+		!strings.Contains(sum.Says(), "2 more files could not be read") {
+		t.Errorf("%v %+v", err, sum)
+	}
+	if _, err := a.TraceSummary(t.Context(), []string{quiet, filepath.Join(quiet, "bad-1.imds.jsonl")}); err == nil || strings.Count(err.Error(), "bad-1.imds.jsonl") > 2 {
+		t.Errorf("a bad file that was given by its name: %v", err)
+	}
+}
+
 func hostFiles(t *testing.T, files map[string]string) string {
 	t.Helper()
 	root := t.TempDir()

@@ -219,35 +219,35 @@ func Read(r io.Reader, name string) (Header, iter.Seq2[Line, error], error) {
 func linesOf(l *jsonlines.Reader, h Header) iter.Seq2[Line, error] {
 	return func(yield func(Line, error) bool) {
 		var seen End
-		var end *End
-		for {
-			raw, err := l.Next()
-			if errors.Is(err, io.EOF) {
+		for ended := false; ; {
+			line, err := nextLine(l, h, &seen, ended)
+			if errors.Is(err, io.EOF) || !yield(line, err) || err != nil {
 				return
 			}
-			var line Line
-			if err == nil {
-				err = jsonlines.Strict(raw, &line)
-				if err != nil && l.Torn() {
-					return // the last line of a file that was cut off
-				}
-				if err == nil {
-					err = line.check(h, &seen, end)
-				}
-				if err != nil {
-					err = l.Wrap(err)
-				}
-			}
-			if err != nil {
-				yield(Line{}, err)
-				return
-			}
-			end = line.End
-			if !yield(line, nil) {
-				return
-			}
+			ended = line.End != nil
 		}
 	}
+}
+
+// nextLine reads one line; io.EOF where there is none, or but a part of one that was cut off. seen counts the calls so far.
+func nextLine(l *jsonlines.Reader, h Header, seen *End, ended bool) (line Line, err error) {
+	raw, err := l.Next()
+	switch {
+	case err != nil:
+		return Line{}, err
+	case ended:
+		return Line{}, l.Wrap(errors.New("there is a line behind the end: give each trace file by itself"))
+	}
+	if err := jsonlines.Strict(raw, &line); err != nil {
+		if l.Torn() {
+			return Line{}, io.EOF
+		}
+		return Line{}, l.Wrap(err)
+	}
+	if err := line.check(h, seen); err != nil {
+		return Line{}, l.Wrap(err)
+	}
+	return line, nil
 }
 
 var (
@@ -298,8 +298,8 @@ func (t Tier) Known() bool { return slices.Contains(Tiers(), t) }
 // Tiers lists the tiers, the best first.
 func Tiers() []Tier { return []Tier{TierFull, TierNoProbe, TierPackets} }
 
-// check tells what is wrong with a line. seen counts the calls so far; end is that of the line before.
-func (l *Line) check(h Header, seen, end *End) error {
+// check tells what is wrong with a line. seen counts the calls so far.
+func (l *Line) check(h Header, seen *End) error {
 	n := 0
 	for _, there := range []bool{l.Call != nil, l.Loss != nil, l.End != nil} {
 		if there {
@@ -307,8 +307,6 @@ func (l *Line) check(h Header, seen, end *End) error {
 		}
 	}
 	switch {
-	case end != nil:
-		return errors.New("there is a line behind the end")
 	case n != 1:
 		return errors.New("a line is a call, a loss or the end")
 	case l.Call != nil:

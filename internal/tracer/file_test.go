@@ -152,6 +152,7 @@ func TestBrokenFiles(t *testing.T) {
 		"a line taken out":        {lines[0] + lines[2] + lines[3], "the end counts 2 lines of calls, and there are 1"},
 		"another version put in":  {edit(`"version":"v1"`, `"version":"v2"`), "not of the same versions"},
 		"a line behind the end":   {good + lines[1], "web.imds.jsonl:5: there is a line behind the end"},
+		"two files in one":        {good + good, "web.imds.jsonl:5: there is a line behind the end"},
 		"a reason that is none":   {edit(`"reason":"time"`, `"reason":"why"`), `"why" is no reason`},
 		"an end before the start": {edit(`"end":{"time":"2026-03-02T13`, `"end":{"time":"2025-03-02T13`), "it ends before it begins"},
 		"a year that is none":     {edit(`"time":"2026-03-02T12:01`, `"time":"1969-03-02T12:01`), "is no time that anything was seen at"},

@@ -121,6 +121,9 @@ var rules = []rule{
 	{regexp.MustCompile(`(?i)(\b[a-z][a-z0-9+.-]*://)(?:[^/\s@"':]*:[^\s@"']*|[^/\s@"']+)@`), "${1}" + redacted + "@"},
 	{regexp.MustCompile(`(?i)(` + secretWord + `\\?["']?\s*[:=]\s*)` + value), "${1}" + redacted},
 	{regexp.MustCompile(`(?i)(--?[a-z0-9_-]*` + secretWord + `\s+)` + value), "${1}" + redacted},
+	// Commands within the text that a shell is given: "curl -u name:password", "mysql -ppassword".
+	{regexp.MustCompile(`((?:^|\s)(?:-u|-U|--user|--proxy-user)[\s=]\s*\\?["']?[^\s:"'\\]*:)[^\s"'\\]+`), "${1}" + redacted},
+	{regexp.MustCompile(`(\b(?:mysql|mariadb|sshpass)[\w-]*\s(?:[^|;&\r\n]*?\s)?-p\s?)` + value), "${1}" + redacted},
 	// Shapes. EC2's tokens have 56 characters, of which the last two fill up; the first say what they are.
 	{regexp.MustCompile(`[A-Za-z0-9_-]{54}==`), redacted},
 	{regexp.MustCompile(`AQA[A-Z][A-Za-z0-9_-]{12,}=*`), redacted},

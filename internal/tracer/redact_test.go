@@ -30,6 +30,8 @@ var secretLines = []string{
 	"mysql|-pS|-h|db", "mysqldump|-p|S", "sshpass|-p|S|ssh|x", "/usr/bin/mysql|-pS",
 	`prog|{"password": "S", "user": "x"}`, `prog|{"client_secret":"S"}`, `python3|-c|login(password='S')`, `python3|-c|x = dict(token = "a S b")`,
 	`prog|{\"password\":\"S\"}`, "prog|x: y\npassword: S\nz: a", "sh|-c|mysql --password S db", "prog|https://h/x?X-Amz-Signature=S&c=d",
+	"sh|-c|curl -s -u me:S https://x", "sh|-c|curl --user 'me:S' https://x", "sh|-c|curl --proxy-user=me:S x", "bash|-c|true; mysql -h db -u root -pS shop",
+	"sh|-c|mysqldump -pS", "sh|-c|sshpass -p S ssh me@x", `sh|-c|sshpass -p "S" ssh me@x`,
 	"prog|-----BEGIN RSA PRIVATE KEY-----\nS\n-----END RSA PRIVATE KEY-----", "prog|-----BEGIN PRIVATE KEY-----\nS",
 }
 

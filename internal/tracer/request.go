@@ -70,7 +70,7 @@ type request struct {
 	open        bool // the head's end was not captured
 	hasAgent    bool
 	token, ttl  bool
-	near        bool // a header is nearly a token's
+	near        bool // it is nearly a request, or has what is nearly a token's header: why says which
 	chunked     bool
 	expect      bool
 	length      int64
@@ -183,6 +183,8 @@ func (p *parser) begin(line []byte, cut, partial bool) {
 			p.noHTTP()
 		}
 		p.resync(line, cut, partial)
+	case !ok && knownMethod(strings.ToUpper(l.method)):
+		p.malformed(l, cut)
 	case !ok:
 		p.noHTTP()
 	case l.method == "PRI" && l.proto == "HTTP/2.0":
@@ -233,6 +235,14 @@ func (p *parser) noHTTP() {
 	p.emit(r)
 }
 
+// malformed tells of a line that begins as a request and goes on as none: some servers answer it, and others do not.
+func (p *parser) malformed(l requestLine, cut bool) {
+	p.req = request{at: p.at, sender: p.sender, method: l.method, target: l.target, cut: cut, near: true, why: []string{"its first line is malformed"}}
+	p.doubt()
+	p.tell()
+	p.lose("", true)
+}
+
 // resync looks for a request line among anything. The rest of a line whose beginning is missing may be the rest of one.
 func (p *parser) resync(line []byte, cut, partial bool) {
 	l, ok := parseRequestLine(line)
@@ -267,6 +277,9 @@ func (p *parser) header(line []byte, cut bool) {
 	}
 	trimmed := lower(strings.TrimSpace(string(name)))
 	if known := trimmed == headerToken || trimmed == headerTTL; known && (!ok || len(trimmed) != len(name)) {
+		if !p.req.near {
+			p.req.why = append(p.req.why, "the token's header is malformed")
+		}
 		p.req.near = true
 		return
 	}
@@ -321,7 +334,6 @@ func (p *parser) tell() {
 		r.version = Unknown
 	case r.near:
 		r.version = Unknown
-		r.why = append(r.why, "the token's header is malformed")
 	case r.nameless:
 		r.version = Unknown
 		r.why = append(r.why, "its method was not captured")
@@ -455,17 +467,21 @@ func knownMethod(name string) bool {
 // sure tells a line that is hardly anything else than a request line.
 func (l requestLine) sure() bool { return knownMethod(l.method) && l.proto != "" }
 
-// parseRequestLine reads a request line as leniently as servers do.
+// blanks are what may stand between the words of a request line, and around them (RFC 9112, 3).
+const blanks = " \t\v\f\r"
+
+// parseRequestLine reads a request line as leniently as servers do. Of a line that is none it gives the words all the same.
 func parseRequestLine(line []byte) (l requestLine, ok bool) {
-	method, rest, ok := bytes.Cut(line, []byte{' '})
-	if !ok || len(method) > 32 || !isToken(method) {
+	line = bytes.Trim(line, blanks)
+	end := bytes.IndexAny(line, blanks)
+	if end < 0 || end > 32 || !isToken(line[:end]) {
 		return l, false
 	}
-	rest = bytes.Trim(rest, " \t")
-	l.method = string(method)
-	if at := bytes.LastIndexAny(rest, " \t"); at >= 0 && isProto(rest[at+1:]) {
+	l.method = string(line[:end])
+	rest := bytes.Trim(line[end:], blanks)
+	if at := bytes.LastIndexAny(rest, blanks); at >= 0 && isProto(rest[at+1:]) {
 		l.proto = string(rest[at+1:])
-		l.target = string(bytes.TrimRight(rest[:at], " \t"))
+		l.target = string(bytes.TrimRight(rest[:at], blanks))
 		return l, l.target != ""
 	}
 	if at := len(rest) - len("HTTP/1.1"); at > keptRequestLine/2 && isProto(rest[at:]) { // of a line that was cut
@@ -474,7 +490,7 @@ func parseRequestLine(line []byte) (l requestLine, ok bool) {
 	}
 	l.target = string(rest)
 	simple := l.method == "GET" && (strings.HasPrefix(l.target, "/") || strings.HasPrefix(l.target, "http://"))
-	return l, simple && !strings.ContainsAny(l.target, " \t")
+	return l, simple && !strings.ContainsAny(l.target, blanks)
 }
 
 // endsRequestLine tells whether a line whose beginning is missing may be the end of a request line.
@@ -485,8 +501,11 @@ func endsRequestLine(line []byte) bool {
 
 // isProto tells "HTTP/1.1" and its like.
 func isProto(word []byte) bool {
-	version, ok := bytes.CutPrefix(word, []byte("HTTP/"))
-	return ok && (len(version) == 1 && digit(version[0]) || len(version) == 3 && digit(version[0]) && version[1] == '.' && digit(version[2]))
+	const name = "HTTP/"
+	if len(word) <= len(name) || !strings.EqualFold(string(word[:len(name)]), name) || !digit(word[len(name)]) {
+		return false
+	}
+	return len(bytes.Trim(word[len(name):], "0123456789.")) == 0
 }
 
 func digit(c byte) bool { return '0' <= c && c <= '9' }
@@ -506,7 +525,7 @@ func tokenByte(c byte) bool {
 }
 
 // startsLine tells a byte that a request, or an empty line before it, may begin with.
-func startsLine(c byte) bool { return tokenByte(c) || c == '\r' || c == '\n' }
+func startsLine(c byte) bool { return tokenByte(c) || c == '\n' || strings.IndexByte(blanks, c) >= 0 }
 
 // lower is text with the capitals of ASCII made small, and no others.
 func lower(s string) string {

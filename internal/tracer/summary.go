@@ -571,6 +571,14 @@ func (t *traced) doubt(w *Watched, numbers []int, reason string) {
 	w.Doubts = distinct(nil, w.Doubts)
 }
 
+// Doubt adds a reason why there may have been calls that were not seen. Nothing is then clean.
+func (s *Summary) Doubt(why string) {
+	s.Doubts = distinct(s.Doubts, []string{why})
+	if s.Verdict == VerdictClean {
+		s.Verdict = VerdictOpen
+	}
+}
+
 // Says is the verdict in a sentence.
 func (s *Summary) Says() string {
 	layout := "2006-01-02 15:04 UTC"

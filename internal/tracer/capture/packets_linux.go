@@ -31,6 +31,7 @@ type packets struct {
 	flows  *flows
 	buffer []byte
 	looked time.Time // when namespaces were looked for last
+	search time.Time // from when on sockets behind translated addresses may be searched again
 	part   []string  // why only a part is seen
 }
 
@@ -404,16 +405,31 @@ func (p *packets) owner(a arrived) (tracer.Process, bool) {
 			return found.holder(s.netns)
 		}
 	}
-	for _, s := range others { // its address was translated; its port, mostly, was kept
+	if s, found, ok := p.translated(others, a); ok {
+		return found.holder(s.netns)
+	}
+	return tracer.Process{NetNS: a.space.netns, Guessed: true}, false
+}
+
+// translated finds the socket of a packet whose address was translated; its port, mostly, was kept. The kernel goes through all sockets of
+// the host for that, once for each namespace: where that takes long it is left out for a while, so that packets are not read too late.
+func (p *packets) translated(spaces []*space, a arrived) (*space, tcpSocket, bool) {
+	const share = 10 // of the time, at most one part in so many
+	begun := time.Now()
+	if begun.Before(p.search) {
+		return nil, tcpSocket{}, false
+	}
+	defer func() { p.search = time.Now().Add((share - 1) * time.Since(begun)) }()
+	for _, s := range spaces {
 		if !s.diagnoses {
 			continue
 		}
 		found, err := s.diag.toService(a.from.Port())
 		if err == nil && len(found) == 1 && found[0].remote == a.to {
-			return found[0].holder(s.netns)
+			return s, found[0], true
 		}
 	}
-	return tracer.Process{NetNS: a.space.netns, Guessed: true}, false
+	return nil, tcpSocket{}, false
 }
 
 // tellLost tells the sink what found no room since the last time.

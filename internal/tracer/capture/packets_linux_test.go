@@ -2,7 +2,9 @@ package capture
 
 import (
 	"encoding/binary"
+	"net/netip"
 	"testing"
+	"time"
 
 	"golang.org/x/net/bpf"
 )
@@ -54,5 +56,20 @@ func TestParseSocket(t *testing.T) {
 	}
 	if _, ok := parseSocket(b[:diagAnswerSize-1]); ok {
 		t.Error("half an answer was read")
+	}
+}
+
+// TestSearchesTakeTurnsWithReading: going through all sockets of a host, over and over for callers that have ended, would keep packets from
+// being read.
+func TestSearchesTakeTurnsWithReading(t *testing.T) {
+	p := &packets{}
+	a := arrived{packet: packet{from: netip.MustParseAddrPort("10.0.0.1:1234"), to: netip.AddrPortFrom(service[0], 80)}}
+	if _, _, ok := p.translated(nil, a); ok || p.search.IsZero() {
+		t.Errorf("found %v, and the next search may be at %v", ok, p.search)
+	}
+	later := time.Now().Add(time.Hour)
+	p.search = later
+	if _, _, ok := p.translated([]*space{{diag: diagnosis{-1}, diagnoses: true}}, a); ok || p.search != later {
+		t.Errorf("found %v, and the next search may be at %v", ok, p.search)
 	}
 }

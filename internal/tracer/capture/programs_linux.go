@@ -66,7 +66,7 @@ func openPrograms(tier tracer.Tier, log *slog.Logger) (_ source, err error) {
 			"of a process is not completed from /proc.")
 	}
 	if len(older) > 0 {
-		p.said = append(p.said, fmt.Sprintf("%d connections to the service are older than the trace: who made them is guessed, and a request "+
+		p.said = append(p.said, fmt.Sprintf("Connections to the service that are older than the trace: %d. Who made them is guessed, and a request "+
 			"that was under way may be missing.", len(older)))
 	}
 	return p, nil
@@ -116,8 +116,10 @@ func (p *programs) attach() error {
 // refused says why the kernel did not do something, and what it takes.
 func refused(doing string, err error) error {
 	switch {
-	case errors.Is(err, unix.EPERM), errors.Is(err, unix.EACCES):
-		err = fmt.Errorf("%w: it takes root, or the capabilities CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON; before Linux 5.8, CAP_SYS_ADMIN", err)
+	case errors.Is(err, unix.EPERM): // what the library says of it sends its reader after a limit of memory
+		err = fmt.Errorf("%w: it takes root, or the capabilities CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON", unix.EPERM)
+	case errors.Is(err, unix.EACCES):
+		err = fmt.Errorf("%w: it takes root, or the capabilities CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON", err)
 	case errors.Is(err, ebpf.ErrNotSupported):
 		err = fmt.Errorf("%w: it takes Linux 5.9 with CONFIG_CGROUP_BPF, and type information (CONFIG_DEBUG_INFO_BTF) for the tier full", err)
 	}

@@ -206,6 +206,9 @@ func (d diagnosis) answers(many bool) ([]tcpSocket, error) {
 	b := make([]byte, 64<<10)
 	for {
 		n, _, err := unix.Recvfrom(d.fd, b, 0)
+		if errors.Is(err, unix.EINTR) { // a socket that waits for a time only is not restarted after a signal
+			continue
+		}
 		if err != nil {
 			return all, fmt.Errorf("asking for sockets: %w", err)
 		}

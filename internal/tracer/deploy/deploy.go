@@ -106,6 +106,7 @@ func Render(target string, o Options) (Deployment, error) {
 			"aws ecs create-service --cli-input-json file://service.json",
 			"Give the task's role s3:PutObject below " + v.S3 + "/. Fargate has no hosts of yours: there nothing calls an instance's service.",
 			"ECS knows no CAP_BPF and no CAP_PERFMON: SYS_ADMIN stands for both. The containers are not privileged.",
+			"Hosts before Linux 5.9, such as Amazon Linux 2 with 4.14, have the tier packets alone: add NET_RAW.",
 		}
 	case "kubernetes":
 		names = []string{"kubernetes.yaml"}

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/service/ecs"
 	"go.yaml.in/yaml/v4"
 
 	"github.com/imdsctl/imdsctl/internal/tracer/deploy"
@@ -181,6 +182,35 @@ func TestECS(t *testing.T) {
 	var service map[string]any
 	if err := json.Unmarshal([]byte(files["service.json"]), &service); err != nil || service["schedulingStrategy"] != "DAEMON" || service["cluster"] != "blue" {
 		t.Errorf("%v %v", service, err)
+	}
+}
+
+// TestECSTakesIt: the AWS CLI refuses a field that the API does not have, and ECS a capability that it does not know.
+func TestECSTakesIt(t *testing.T) {
+	files := render(t, "ecs", deploy.Options{})
+	var task ecs.RegisterTaskDefinitionInput
+	var service ecs.CreateServiceInput
+	for name, into := range map[string]any{"task-definition.json": &task, "service.json": &service} {
+		d := json.NewDecoder(strings.NewReader(files[name]))
+		d.DisallowUnknownFields()
+		if err := d.Decode(into); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	// "KernelCapabilities", Amazon ECS API Reference.
+	known := strings.Fields("ALL AUDIT_CONTROL AUDIT_WRITE BLOCK_SUSPEND CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID IPC_LOCK IPC_OWNER KILL LEASE " +
+		"LINUX_IMMUTABLE MAC_ADMIN MAC_OVERRIDE MKNOD NET_ADMIN NET_BIND_SERVICE NET_BROADCAST NET_RAW SETFCAP SETGID SETPCAP SETUID SYS_ADMIN SYS_BOOT " +
+		"SYS_CHROOT SYS_MODULE SYS_NICE SYS_PACCT SYS_PTRACE SYS_RAWIO SYS_RESOURCE SYS_TIME SYS_TTY_CONFIG SYSLOG WAKE_ALARM")
+	for _, c := range task.ContainerDefinitions {
+		for _, name := range append(c.LinuxParameters.Capabilities.Add, c.LinuxParameters.Capabilities.Drop...) {
+			if !slices.Contains(known, name) {
+				t.Errorf("%s: ECS knows no capability %s", *c.Name, name)
+			}
+		}
+	}
+	if !slices.Contains(service.LaunchType.Values(), service.LaunchType) || !slices.Contains(service.SchedulingStrategy.Values(), service.SchedulingStrategy) ||
+		!slices.Contains(task.NetworkMode.Values(), task.NetworkMode) || !slices.Contains(task.PidMode.Values(), task.PidMode) || *service.TaskDefinition != *task.Family {
+		t.Errorf("%+v, %+v", task, service)
 	}
 }
 
