@@ -235,7 +235,7 @@ func (c *certification) isolated(ctx context.Context, it *prepared, s serve, w *
 		Stdin: c.Stdin, Stdout: c.Stdout, Stderr: c.Stderr, Grace: stopGrace, Clock: c.Clock,
 	}, it.argv)
 	if err != nil && ctx.Err() == nil {
-		return labError(err)
+		return labError(err, it.root != nil)
 	}
 	run.End = certify.End{ExitCode: result.ExitCode}
 	if result.Signal != 0 {
@@ -251,12 +251,14 @@ func (c *certification) isolated(ctx context.Context, it *prepared, s serve, w *
 	return nil
 }
 
-// labError says what to do where there are no namespaces.
-func labError(err error) error {
+// labError says what to do where there are no namespaces, or no such command in this file system or an image's.
+func labError(err error, inImage bool) error {
 	d := fleet.Diagnostic{Severity: fleet.SeverityError, Summary: err.Error()}
 	switch {
 	case errors.Is(err, lab.ErrUnsupported), errors.Is(err, lab.ErrForbidden):
 		d.Remedy = "Or certify with --endpoint, which needs no namespaces and shows less: see docs/certify.md."
+	case errors.Is(err, lab.ErrNotStarted) && inImage:
+		d.Remedy = "It is looked for in the image alone. Give another one: `imdsctl certify --image FILE --entrypoint PROGRAM -- ARGUMENTS`."
 	case errors.Is(err, lab.ErrNotStarted):
 		d.Remedy = "Give a command as a shell would find it: `imdsctl certify -- python3 app.py`."
 	default:

@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
 	"slices"
+	"syscall"
 
 	"github.com/imdsctl/imdsctl/internal/fleet"
 	"github.com/imdsctl/imdsctl/internal/image"
@@ -34,7 +36,7 @@ type CertifyImage struct {
 // as a container would begin with it. The image's user is kept where this process is root; for others all files are their own.
 func (c *certification) enterImage(ctx context.Context, it *prepared) (err error) {
 	if runtime.GOOS != "linux" {
-		return labError(lab.ErrUnsupported)
+		return labError(lab.ErrUnsupported, true)
 	}
 	base, err := os.MkdirTemp("", "imdsctl-image-") // mode 0700: nobody else gets at what is in it
 	if err != nil {
@@ -61,12 +63,12 @@ func (c *certification) enterImage(ctx context.Context, it *prepared) (err error
 	unusable := func(err error, remedy string) error {
 		return fleet.Diagnostic{Severity: fleet.SeverityError, Where: path, Summary: err.Error(), Remedy: remedy}
 	}
-	archive, err := image.Open(ctx, path, image.Options{Budget: budget})
+	archive, err := image.Open(ctx, path, image.Options{Budget: budget, Verify: true})
 	if err != nil {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		return unusable(errors.New(image.Reason(err)), imageForms)
+		return unusable(errors.New(image.Reason(err)), unopened(err))
 	}
 	defer archive.Close()
 	if archive.Form == image.FormFile {
@@ -91,11 +93,25 @@ func (c *certification) enterImage(ctx context.Context, it *prepared) (err error
 // imageForms is what to do about a file that is no image.
 const imageForms = "--image takes what `docker save` wrote, an OCI layout, or the tar of a file system: see docs/certify.md."
 
+// unopened is what to do about an image that could not be opened.
+func unopened(err error) string {
+	switch {
+	case errors.Is(err, syscall.ENOSPC):
+		return "Set TMPDIR to a folder with room for the unpacked image, and for its layers until that is there."
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, fs.ErrPermission):
+		return "Name a file, or the folder of an OCI layout, that is there and that you may read."
+	}
+	return imageForms
+}
+
 // unpack makes the image's file system, and says how its command is run in it. What nobody could read of a layer is an error: the command
 // might miss it. Other gaps, those of the archive with them, are notes.
 func (c *certification) unpack(
 	ctx context.Context, it *prepared, im *image.Image, gaps []image.Gap, root string, budget *image.Budget,
 ) error {
+	if err := unread(gaps); err != nil { // else it would be what is missing behind the damage that is told
+		return err
+	}
 	config, err := im.Config()
 	if err != nil {
 		return err
@@ -107,12 +123,10 @@ func (c *certification) unpack(
 	if err != nil {
 		return err
 	}
-	gaps = slices.Concat(gaps, more)
-	for _, g := range gaps {
-		if g.Layer {
-			return fmt.Errorf("%s: %s", g.Path, g.Reason)
-		}
+	if err := unread(more); err != nil {
+		return err
 	}
+	gaps = slices.Concat(gaps, more)
 	user, err := tree.User(config.User)
 	if err != nil {
 		return err
@@ -143,4 +157,16 @@ func (c *certification) unpack(
 	it.env, it.dir = config.Environment(user.Home, c.Image.Environment), config.Folder()
 	it.root = &lab.RootFS{Dir: root, UID: user.UID, GID: user.GID, Groups: user.Groups}
 	return nil
+}
+
+// unread tells of a layer, or the rest of one, that nobody could read.
+func unread(gaps []image.Gap) error {
+	at := slices.IndexFunc(gaps, func(g image.Gap) bool { return g.Layer })
+	switch {
+	case at < 0:
+		return nil
+	case gaps[at].Path == ".":
+		return errors.New(gaps[at].Reason)
+	}
+	return fmt.Errorf("%s: %s", gaps[at].Path, gaps[at].Reason)
 }

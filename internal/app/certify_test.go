@@ -81,7 +81,7 @@ func TestCertificationIsEvidence(t *testing.T) {
 	}
 	v = why.Verdict
 	if v.Status != assess.Blocked || !v.Has(assess.CodeNotCertified) ||
-		!strings.Contains(v.Why(), "/usr/bin/curl asked by IMDSv1 for /latest/meta-data/instance-id and was refused failed its certification") {
+		!strings.Contains(v.Why(), ": /usr/bin/curl asked by IMDSv1 for /latest/meta-data/instance-id and was refused (imdsctl certify") {
 		t.Errorf("failed: %s: %s", v.Status, v.Why())
 	}
 	if len(v.Findings) != 1 {

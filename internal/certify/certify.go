@@ -122,7 +122,7 @@ type Run struct {
 // Change is what was done to the command's environment, so that it asks the service at all.
 type Change struct {
 	Name string `json:"name"` // of a variable, or a file
-	What string `json:"what"` // "removed", "kept: programs that read it do not ask the service"
+	What string `json:"what"` // "removed", "hidden", "set", "kept, though programs that have it may not ask the service"
 }
 
 // Input is what a certification is judged by.
@@ -285,6 +285,9 @@ func (j *Judged) conclude(in Input) {
 		j.Fix = cmp.Or(problems[0].Fix, "Certify with IMDSv1 refused, which tells whether it needs it.")
 	case !j.Succeeded && len(problems) > 0:
 		j.Verdict, j.Reason, j.Fix = Fails, problems[0].Text, problems[0].Fix
+	case !j.Succeeded && in.Success == SuccessRunning && j.End.Stopped == "":
+		j.Verdict, j.Reason = Inconclusive, "the command should have run until its time was over, and ended by itself ("+j.End.String()+")"
+		j.Fix = "Certify it in the foreground: what it leaves behind when it ends is killed. Or let it succeed by ending: --success exit."
 	case !j.Succeeded:
 		j.Verdict, j.Reason = Inconclusive, "the command did not succeed ("+j.End.String()+"), and the service refused it nothing"
 		j.Fix = nothingRefused(j)
@@ -325,7 +328,7 @@ func neverCalled(run Run, in Input) string {
 		fix = "Certify without --endpoint, on Linux: programs that do not read AWS_EC2_METADATA_SERVICE_ENDPOINT are not seen with it."
 	}
 	for _, c := range in.Environment {
-		if !strings.HasPrefix(c.What, "removed") && !strings.HasPrefix(c.What, "hidden") {
+		if strings.HasPrefix(c.What, "kept") {
 			return fix + " " + c.Name + " is set: with it many programs do not ask the service."
 		}
 	}

@@ -187,6 +187,13 @@ func TestVerdict(t *testing.T) {
 		{"a token that is none", certify.Input{}, []certify.Run{scene(0, 1).by(curl, curlAgent).call(failed401).exit(1)}, certify.Fails, 0, "the token has expired"},
 		{"a token that is none, and then one", certify.Input{},
 			[]certify.Run{scene(0, 1).by(curl, curlAgent).call(failed401).token("aa").v2(idPath, "aa").exit(0)}, certify.Passes, 1, ""},
+		{"a token that expired, and no other one", certify.Input{},
+			[]certify.Run{scene(0, 1).by(curl, curlAgent).token("ff").v2(idPath, "ff").call(failed401).exit(0)}, certify.Fails, 0, "the token has expired"},
+		{"an old SDK by v1, and another one of the same process by v2", certify.Input{},
+			[]certify.Run{scene(0, 1).by(python, "Boto3/1.9.2 Python/3.7.2 Botocore/1.12.2").v1(rolePath).by(python, botocore).token("aa").v2(rolePath, "aa").exit(0)},
+			certify.Fails, 0, "was refused"},
+		{"an SDK by v2 that once calls without its name", certify.Input{},
+			[]certify.Run{scene(0, 1).by(python, "").v1(rolePath).by(python, botocore).token("aa").v2(rolePath, "aa").exit(0)}, certify.Passes, 1, ""},
 		{"a forwarded token request", certify.Input{}, []certify.Run{scene(0, 1).by(curl, curlAgent).call(forwarded).exit(1)}, certify.Fails, 0,
 			"refused with 403: the request was forwarded"},
 		{"failed, nothing refused", certify.Input{}, []certify.Run{boto(0, 1).exit(255)}, certify.Inconclusive, 0, "the service refused it nothing"},
@@ -200,7 +207,9 @@ func TestVerdict(t *testing.T) {
 		{"still running", running, []certify.Run{boto(0, 1).ends(certify.End{Stopped: certify.StoppedTimeout})}, certify.Passes, 1, "all by IMDSv2"},
 		{"still running, without credentials", running, []certify.Run{fallen(1).ends(certify.End{Stopped: certify.StoppedTimeout})}, certify.Fails, 0,
 			"did not arrive"},
-		{"should be running, and is not", running, []certify.Run{boto(0, 1).exit(0)}, certify.Inconclusive, 0, "did not succeed (exit code 0)"},
+		{"should be running, and was killed", running, []certify.Run{boto(0, 1).ends(certify.End{ExitCode: 137, Signal: "killed"})}, certify.Inconclusive, 0,
+			"ended by signal: killed"},
+		{"should be running, and is not", running, []certify.Run{boto(0, 1).exit(0)}, certify.Inconclusive, 0, "ended by itself (exit code 0)"},
 		{"its time was over", certify.Input{}, []certify.Run{boto(0, 1).ends(certify.End{Stopped: certify.StoppedTimeout})}, certify.Inconclusive, 0,
 			"still running when its time was over"},
 		{"interrupted", certify.Input{}, []certify.Run{boto(0, 1).ends(certify.End{Stopped: certify.StoppedInterrupt})}, certify.Inconclusive, 0, "interrupted"},
@@ -361,6 +370,19 @@ func TestWaiting(t *testing.T) {
 	} {
 		if since, waiting := certify.Waiting(tc.calls, tc.hops); waiting != tc.want || waiting && since.Before(at(1)) {
 			t.Errorf("%s: waits %t, since %s", name, waiting, since)
+		}
+	}
+}
+
+// TestNeverCalled: of a command that never called, what keeps programs from asking is named where it was left, and nothing that we did.
+func TestNeverCalled(t *testing.T) {
+	quiet := scene(0, 1).exit(0)
+	for what, want := range map[string]bool{
+		"kept, though programs that have it may not ask the service": true, "removed": false, "hidden": false, "set": false,
+	} {
+		r := judge(certify.Input{Environment: []certify.Change{{Name: "SOME_VARIABLE", What: what}}}, quiet)
+		if strings.Contains(r.Fix, "SOME_VARIABLE") != want {
+			t.Errorf("%s: %s", what, r.Fix)
 		}
 	}
 }

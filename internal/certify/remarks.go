@@ -74,12 +74,18 @@ const shortTTL = 60
 type observer struct {
 	run   *Judged
 	table *product.Table
+	given []Call // those of the run's calls that were served
 	out   []Remark
 }
 
 // remarks says what a run shows, the worst first.
 func remarks(j *Judged, table *product.Table) []Remark {
 	o := &observer{run: j, table: table}
+	for _, c := range j.Calls {
+		if served(c) {
+			o.given = append(o.given, c)
+		}
+	}
 	for i := range j.Programs {
 		mine := o.callsOf(i)
 		o.vain(i, mine)
@@ -129,7 +135,7 @@ func (o *observer) vain(program int, mine []int) {
 		case !vain(c, o.run.Hops):
 			continue
 		default:
-			k = kind{ruleOf(c, o.run.Hops), madeGood(o.run.Calls, i, o.run.Hops)}
+			k = kind{ruleOf(c, o.run.Hops), madeGood(c, o.given, o.run.Hops)}
 		}
 		if groups[k] == nil {
 			order = append(order, k)

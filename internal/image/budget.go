@@ -81,6 +81,26 @@ func (b *Budget) spill(r io.Reader) (*spilled, int64, error) {
 	return s, n, nil
 }
 
+// keep writes a stream of a known size to a file of our own, that whoever reads it opens. It is removed by done.
+func (b *Budget) keep(r io.Reader, size int64) (c content, done func(), err error) {
+	if size > b.left/2 { // it will be unpacked, too
+		return nil, nil, errTooMuch
+	}
+	f, _, err := b.spill(r)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := f.File.Close(); err != nil {
+		return nil, nil, errors.Join(err, os.Remove(f.Name()))
+	}
+	return kept(f.Name()), func() { _ = os.Remove(f.Name()) }, nil
+}
+
+// kept is a file of our own, by name.
+type kept string
+
+func (k kept) open() (reader, error) { return os.Open(string(k)) }
+
 // spilled is a file of our own.
 type spilled struct{ *os.File }
 

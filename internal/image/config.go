@@ -20,6 +20,7 @@ type Config struct {
 	Cmd        []string
 	WorkingDir string
 	Volumes    []string // folders that are there even where no layer brings them, sorted
+	Layers     []string // digests of the plain layers, the lowest first; nil where it says none
 }
 
 // Config reads the image's configuration. That of an archive that says nothing of itself is empty.
@@ -30,7 +31,7 @@ func (im *Image) Config() (Config, error) {
 	if !fs.ValidPath(im.config) {
 		return Config{}, errors.New("the image's configuration has no name that could be one")
 	}
-	data, err := document(im.archive.blobs, im.config)
+	data, err := im.archive.document(im.config)
 	if err != nil {
 		return Config{}, fmt.Errorf("read the image's configuration: %w", err)
 	}
@@ -53,13 +54,16 @@ func ParseConfig(data []byte) (Config, error) {
 			WorkingDir string
 			Volumes    map[string]struct{}
 		} `json:"config"`
+		RootFS struct {
+			Layers []string `json:"diff_ids"`
+		} `json:"rootfs"`
 	}
 	if err := json.Unmarshal(data, &doc); err != nil {
 		return Config{}, err
 	}
 	c := Config{
 		Platform: doc.Platform, User: doc.Config.User, Env: doc.Config.Env, Entrypoint: doc.Config.Entrypoint, Cmd: doc.Config.Cmd,
-		WorkingDir: doc.Config.WorkingDir,
+		WorkingDir: doc.Config.WorkingDir, Layers: doc.RootFS.Layers,
 	}
 	for v := range doc.Config.Volumes {
 		c.Volumes = append(c.Volumes, v)

@@ -41,6 +41,9 @@ type Options struct {
 	// Backslashes in names of a tar separate as slashes do, for those who look into the archives of any system. On Linux, which an
 	// image that is to be run is for, they are letters like others.
 	Backslashes bool
+	// Verify compares documents and layers with their digests, where the archive has any: what differs is as what cannot be read. It takes
+	// another look at every byte.
+	Verify bool
 }
 
 // Gap is something that could not be read, or is not as the archive has it.
@@ -175,7 +178,7 @@ func (a *Archive) file(ctx context.Context, base string, f *os.File, info fs.Fil
 
 // tar opens the images of a tar, or the tar of a file system.
 func (a *Archive) tar(ctx context.Context, x *Index, plain flattened) error {
-	l := layer{x: x, backslashes: a.options.Backslashes, gap: func(p, why string) { a.Gaps = append(a.Gaps, Gap{Path: p, Reason: why}) }}
+	l := a.layer(ctx, x, func(p, why string) { a.Gaps = append(a.Gaps, Gap{Path: p, Reason: why}) })
 	if err := l.lay(ctx, plain, plain.size); err != nil {
 		if ctx.Err() != nil {
 			return err
@@ -192,6 +195,18 @@ func (a *Archive) tar(ctx context.Context, x *Index, plain flattened) error {
 	a.Form = FormTar
 	a.Images = []*Image{{archive: a, tree: x}}
 	return nil
+}
+
+// layer is one that is laid over an index.
+func (a *Archive) layer(ctx context.Context, x *Index, gap func(path, reason string)) layer {
+	whole := func(r io.Reader, size int64) (content, error) {
+		c, done, err := a.options.Budget.keep(stoppable{ctx, r}, size)
+		if err == nil {
+			a.closers = append(a.closers, done)
+		}
+		return c, err
+	}
+	return layer{x: x, backslashes: a.options.Backslashes, gap: gap, whole: whole}
 }
 
 // isTar knows the magic of POSIX and GNU tars, and the sum of the header of older ones.
@@ -224,28 +239,37 @@ func (im *Image) Tree(ctx context.Context) (*Index, []Gap, error) {
 		return im.tree, im.gaps, nil
 	}
 	x := newIndex(im.archive.options.Budget.limits.Entries)
+	digests := im.layerDigests()
 	for i, name := range im.layers {
 		if err := ctx.Err(); err != nil {
 			return nil, nil, err
 		}
-		if err := im.layer(ctx, x, i, name); err != nil {
+		if err := im.layer(ctx, x, i, name, digests[i]); err != nil {
 			if ctx.Err() != nil {
 				return nil, nil, ctx.Err()
 			}
-			im.gaps = append(im.gaps, Gap{Path: name, Reason: "the layer cannot be read to its end: " + Reason(err), Layer: true})
+			what := "the layer cannot be read to its end: "
+			if errors.Is(err, errAltered) {
+				what = "the layer cannot be used: "
+			}
+			im.gaps = append(im.gaps, Gap{Path: name, Reason: what + Reason(err), Layer: true})
 		}
 	}
 	im.tree = x
 	return x, im.gaps, nil
 }
 
-func (im *Image) layer(ctx context.Context, x *Index, number int, name string) error {
+// layer lays a layer over an index. Its digest is that of its plain bytes, or "" where nobody says one.
+func (im *Image) layer(ctx context.Context, x *Index, number int, name, digest string) error {
 	plain, err := im.archive.open(ctx, name)
 	if err != nil {
 		return err
 	}
-	l := layer{x: x, number: number, backslashes: im.archive.options.Backslashes}
-	l.gap = func(p, why string) { im.gaps = append(im.gaps, Gap{Path: p, Reason: why}) }
+	if err := im.verifyLayer(ctx, plain, digest); err != nil {
+		return err
+	}
+	l := im.archive.layer(ctx, x, func(p, why string) { im.gaps = append(im.gaps, Gap{Path: p, Reason: why}) })
+	l.number = number
 	return l.lay(ctx, plain, plain.size)
 }
 
@@ -293,6 +317,17 @@ func Reason(err error) string {
 
 // maxDocument bounds the documents that describe an image, in bytes.
 const maxDocument = 16 << 20
+
+// document reads one that describes an image, and compares it with the digest in its name.
+func (a *Archive) document(name string) ([]byte, error) {
+	data, err := document(a.blobs, name)
+	if err == nil && a.options.Verify {
+		if err = verify(bytes.NewReader(data), namedBy(name)); err != nil {
+			err = fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	return data, err
+}
 
 // document reads a whole small file.
 func document(from fs.FS, name string) ([]byte, error) {

@@ -74,6 +74,8 @@ type layer struct {
 	number      int
 	backslashes bool
 	gap         func(path, reason string)
+	// whole makes one piece of a file that lies in the tar in several.
+	whole func(r io.Reader, size int64) (content, error)
 }
 
 // lay lays the entries of an uncompressed tar over the index: what it deletes of the layers below, and what it brings. Gaps are
@@ -97,14 +99,35 @@ func (l *layer) lay(ctx context.Context, r io.ReaderAt, size int64) error {
 		if err != nil {
 			return err
 		}
-		if err := l.entry(h, section{r, at, h.Size}, size); err != nil {
+		if sparse(h) {
+			err = l.pieces(h, t)
+		} else {
+			err = l.entry(h, section{r, at, h.Size}, at+h.Size > size)
+		}
+		if err != nil {
 			return err
 		}
 	}
 }
 
-// entry lays one entry. Its bytes, if it has any, are said to lie in a place of the tar, which ends at end.
-func (l *layer) entry(h *tar.Header, body section, end int64) error {
+// pieces lays a sparse file: its holes are not in the tar, and what is lies there in pieces.
+func (l *layer) pieces(h *tar.Header, r io.Reader) error {
+	body, err := l.whole(r, h.Size)
+	switch {
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return l.entry(h, nil, true)
+	case errors.Is(err, errTooMuch), errors.Is(err, tar.ErrHeader):
+		key, _ := entryPath(h.Name, l.backslashes)
+		l.gap(key[:min(len(key), 100)], "the file is sparse: "+err.Error())
+		return nil
+	case err != nil:
+		return err
+	}
+	return l.entry(h, body, false)
+}
+
+// entry lays one entry. Its bytes, if it has any, are said to lie somewhere; cut where the tar ends before they do.
+func (l *layer) entry(h *tar.Header, body content, cut bool) error {
 	key, left := entryPath(h.Name, l.backslashes)
 	if left {
 		l.gap(h.Name, "the entry's name leads out of the archive; it was looked at as "+key)
@@ -127,7 +150,7 @@ func (l *layer) entry(h *tar.Header, body section, end int64) error {
 		}
 		return nil
 	}
-	n := l.node(key, h, body, end)
+	n := l.node(key, h, body, cut)
 	if n == nil {
 		return nil
 	}
@@ -138,7 +161,7 @@ func (l *layer) entry(h *tar.Header, body section, end int64) error {
 const special = fs.ModeSetuid | fs.ModeSetgid | fs.ModeSticky
 
 // node makes a node of an entry; nil of one that is nothing in a file system, or cannot be had, which is a gap.
-func (l *layer) node(key string, h *tar.Header, body section, end int64) *node {
+func (l *layer) node(key string, h *tar.Header, body content, cut bool) *node {
 	mode := h.FileInfo().Mode()
 	n := &node{
 		mode: mode & (fs.ModePerm | special), size: h.Size, modified: h.ModTime, layer: l.number, uid: owner(h.Uid), gid: owner(h.Gid),
@@ -146,11 +169,7 @@ func (l *layer) node(key string, h *tar.Header, body section, end int64) *node {
 	}
 	switch h.Typeflag {
 	case tar.TypeReg, tar.TypeGNUSparse, tar.TypeCont:
-		if sparse(h) {
-			l.gap(key, "the file is sparse, and lies in the archive in pieces")
-			return nil
-		}
-		if h.Size > end-body.at {
+		if cut {
 			l.gap(key, "the archive ends within the file")
 			return nil
 		}

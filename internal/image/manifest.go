@@ -15,7 +15,7 @@ const (
 )
 
 func (a *Archive) read(name string, into any) error {
-	data, err := document(a.blobs, name)
+	data, err := a.document(name)
 	if err != nil {
 		return err
 	}
@@ -47,9 +47,10 @@ func (a *Archive) saved() bool {
 	return true
 }
 
-// digestOf makes a digest of the name of a configuration in docker save's forms, "<hex>.json" and "blobs/sha256/<hex>".
+// digestOf makes a digest of the name of a configuration in docker save's forms, "<hex>.json" and "blobs/sha256/<hex>", or in that of
+// other tools, "sha256:<hex>".
 func digestOf(config string) string {
-	return "sha256:" + strings.TrimSuffix(path.Base(config), ".json")
+	return "sha256:" + strings.TrimPrefix(strings.TrimSuffix(path.Base(config), ".json"), "sha256:")
 }
 
 // Platform is what an image's programs are built for, in Go's words: linux, amd64. A variant says more of the processor: v7.
@@ -103,10 +104,14 @@ func (a *Archive) layout() error {
 		return fmt.Errorf("the OCI layout has no index that can be read: %w", err)
 	}
 	err := a.manifests(top.Manifests, nil, 0)
-	if err == nil && len(a.Images) == 0 {
-		err = errors.New("the OCI layout holds no image")
+	switch {
+	case err != nil || len(a.Images) > 0:
+		return err
+	case len(a.Gaps) > 0:
+		last := a.Gaps[len(a.Gaps)-1]
+		return fmt.Errorf("the OCI layout holds no image that can be read: %s: %s", last.Path, last.Reason)
 	}
-	return err
+	return errors.New("the OCI layout holds no image")
 }
 
 func (a *Archive) manifests(of []descriptor, names []string, depth int) error {

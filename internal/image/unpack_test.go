@@ -402,6 +402,7 @@ func FuzzArchive(f *testing.F) {
 	f.Add(layer)
 	f.Add(imagetest.Saved(f, im))
 	f.Add(imagetest.Gzip(f, imagetest.Saved(f, im, im)))
+	f.Add(sparse(f, "s", 8192, map[int64]string{4096: strings.Repeat("a", 512)}))
 	var entries []imagetest.Entry
 	for name, data := range imagetest.Layout(f, im) {
 		entries = append(entries, file(name, data))
@@ -410,7 +411,7 @@ func FuzzArchive(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		w := newWorld(t)
 		before := w.snapshot(t)
-		a, err := image.Open(t.Context(), put(t, data), image.Options{Budget: budget(t, image.Limits{Unpacked: 4 << 20, Entries: 1000})})
+		a, err := image.Open(t.Context(), put(t, data), image.Options{Budget: budget(t, image.Limits{Unpacked: 4 << 20, Entries: 1000}), Verify: len(data)%2 == 0})
 		if err != nil {
 			return
 		}

@@ -217,6 +217,10 @@ func (f *first) connect(u uplink) error {
 	if err := edge.up(u.Link, addresses...); err != nil {
 		return err
 	}
+	// Else the command's first packets would be lost, and a question for a name be asked again after seconds.
+	if err := edge.carries(u.Link, u.IPv6 != "" && f.net.ipv6); err != nil {
+		return err
+	}
 	routes := [][2]string{{u.Via4, "198.18.1.1"}, {u.Via6, "2001:2:0:2::1"}}
 	for i, via := range routes {
 		if via[0] == "" || i == 1 && !f.net.ipv6 {

@@ -142,9 +142,31 @@ func hostLink(name, peer string, edge *os.File, at segment, ipv6 bool) (unlink f
 	if ipv6 {
 		addresses = append(addresses, at.near6)
 	}
-	if err := (&space{Handle: handle}).up(name, addresses...); err != nil {
+	near := &space{Handle: handle}
+	if err = near.up(name, addresses...); err == nil {
+		err = near.meets(name, peer, edge)
+	}
+	if err != nil {
 		unlink()
 		return nil, err
 	}
 	return unlink, nil
+}
+
+// meets turns on the other end of a link, in another namespace, and waits until both ends carry packets: the answer to the command's first
+// one would be lost here, too.
+func (s *space) meets(name, peer string, other *os.File) error {
+	far, err := enter(func() error { return unix.Setns(int(other.Fd()), unix.CLONE_NEWNET) })
+	if err != nil {
+		return fmt.Errorf("enter the command's network: %w", err)
+	}
+	defer func() {
+		close(far.call)
+		far.Close()
+		far.ns.Close()
+	}()
+	if err := far.up(peer); err != nil {
+		return err
+	}
+	return errors.Join(s.carries(name, false), far.carries(peer, false))
 }

@@ -245,10 +245,15 @@ func TestImageRefused(t *testing.T) {
 		"none so named": {writeImage(t, imagetest.Saved(t, web)) + "#nginx", nil, "web:1.4"},
 		"another machine's": {with(func(im *imagetest.Image) { im.Config = strings.Replace(im.Config, runtime.GOARCH, "s390x", 1) }), nil,
 			"linux/s390x"},
-		"no command":         {with(func(im *imagetest.Image) { im.Config = "{}" }), nil, "no command"},
-		"a user it has not":  {with(func(im *imagetest.Image) { im.Config = strings.Replace(im.Config, `"app"`, `"web"`, 1) }), nil, `"web"`},
-		"a broken layer":     {with(func(im *imagetest.Image) { im.Layers = [][]byte{im.Layers[0][:100_000]} }), nil, "layer"},
-		"a broken tar":       {writeImage(t, imagetest.Tar(t, imagetest.Program("app", "x"), imagetest.File("b", strings.Repeat("x", 2000)))[:2000]), []string{"/app"}, "damaged"},
+		"no command":        {with(func(im *imagetest.Image) { im.Config = "{}" }), nil, "no command"},
+		"a user it has not": {with(func(im *imagetest.Image) { im.Config = strings.Replace(im.Config, `"app"`, `"web"`, 1) }), nil, `"web"`},
+		"a broken layer":    {with(func(im *imagetest.Image) { im.Layers = [][]byte{im.Layers[0][:100_000]} }), nil, "layer"},
+		"a broken tar":      {writeImage(t, imagetest.Tar(t, imagetest.Program("app", "x"), imagetest.File("b", strings.Repeat("x", 2000)))[:2000]), []string{"/app"}, "damaged"},
+		"a damaged layer": {with(func(im *imagetest.Image) {
+			im.Config = strings.Replace(im.Config, "{", `{"rootfs": {"diff_ids": ["sha256:`+strings.Repeat("0", 64)+`"]}, `, 1)
+			im.Layers = im.Layers[:1]
+		}), nil, "damaged"},
+		"half an image":      {writeImage(t, imagetest.Saved(t, web)[:200_000]), nil, "damaged"},
 		"a broken document":  {with(func(im *imagetest.Image) { im.Config = "{" }), nil, "configuration"},
 		"no image":           {writeImage(t, []byte("text")), nil, "no image"},
 		"no file":            {filepath.Join(folder, "nowhere.tar"), nil, "nowhere.tar"},
