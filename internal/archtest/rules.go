@@ -153,7 +153,7 @@ func House() Rules {
 			},
 
 			// The metadata service: the protocol as a server. It knows no AWS.
-			{Package: "internal/imds", Own: []string{"internal/fleet"}, Modules: yaml, NoSQL: true},
+			{Package: "internal/imds", Own: []string{"internal/fleet"}, Modules: with(yaml, "golang.org/x/sys"), NoSQL: true},
 
 			// On a host: who calls the metadata service, and whether a command lives with version 2 alone.
 			{Package: "internal/procfs", Modules: []string{"github.com/prometheus/procfs", "golang.org/x/sys"}, NoSQL: true},

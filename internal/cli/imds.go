@@ -185,6 +185,9 @@ func (o imdsOptions) over(state *imds.State, given func(string) bool) error {
 	set("instance-type", &state.InstanceType, o.kind)
 	set("account", (*string)(&state.Account), o.account)
 	set("region", (*string)(&state.Region), o.region)
+	if given("region") && !strings.HasPrefix(state.Zone, o.region) {
+		state.Zone, state.ZoneID = "", "" // those of another region
+	}
 	if given("role") && o.role != state.Role {
 		state.Role, state.Profile = o.role, ""
 	}

@@ -8,3 +8,5 @@ import "net"
 const HopLimits = false
 
 func setHopLimit(net.Conn, int) error { return nil }
+
+func unconfirmed(net.Conn) (bool, error) { return false, nil }

@@ -73,6 +73,9 @@ func New(c Config) (*Service, error) {
 func (s *Service) SetState(given State) error {
 	now := s.now()
 	state := given.complete(now)
+	if old := s.served.Load(); old != nil && given.Launched.IsZero() && old.state.InstanceID == state.InstanceID {
+		state.Launched = old.state.Launched // other options are no other launch
+	}
 	if err := state.validate(); err != nil {
 		return err
 	}

@@ -245,6 +245,14 @@ func TestObservedCall(t *testing.T) {
 	if lost.Version != imds.V1 || !strings.HasSuffix(lost.Path, "[redacted]") {
 		t.Errorf("a token in the path is observed as %+v", lost)
 	}
+	w.ask("GET", "/latest/"+strings.TrimRight(token, "=")+"%253D%253D/"+strings.TrimRight(token, "="))
+	if path := w.last().Path; path != "/latest/[redacted]%3D%3D/[redacted]" {
+		t.Errorf("a token without its padding is observed as %s", path)
+	}
+	const long = "/latest/meta-data/iam/security-credentials/AmazonSageMaker-ExecutionRole-20260101T000000-of-the-data-team"
+	if w.ask("GET", long); w.last().Path != long {
+		t.Errorf("a role with a long name is observed as %s", w.last().Path)
+	}
 	w.ask("GET", idPath, "X-Forwarded-For: 10.0.0.1")
 	if c := w.last(); !c.Forwarded || c.Status != 200 {
 		t.Errorf("a forwarded GET is observed as %+v; only PUT is refused for it", c)
@@ -485,7 +493,12 @@ func TestParseState(t *testing.T) {
 	}
 	for _, bad := range []string{
 		"token: required", "tokens: perhaps", "hop_limit: 0", "hop_limit: two", "account: '12'", "[1]", "local_ipv4: here", "role: a b",
-		"instance_tags: enabled\ntags: {'a/b': c}", "tokens: required\n---\ntokens: optional", "life_cycle: long", "spot_action: sing", "monitoring: often", "ipv6_address: 10.0.0.1", "ipv6_address: here",
+		"instance_tags: enabled\ntags: {'a/b': c}", "instance_tags: enabled\ntags: {käse: c}", "instance_tags: enabled\ntags: {'a#b': c}",
+		"instance_tags: enabled\ntags: {_index: c}", "tokens: required\n---\ntokens: optional", "life_cycle: long", "monitoring: often",
+		"ipv6_address: 10.0.0.1", "ipv6_address: here", "public_ipv4: 1.2.3.4/24", "public_ipv4: '::1'", "region: here",
+		"region: eu-west-1\navailability_zone: us-east-1a", "availability_zone: here", "target_lifecycle_state: Asleep",
+		"scheduled_events: soon", "event_history: '[{]'", "spot_action: sing\nspot_time: 2026-01-01T00:00:00Z", "spot_action: stop",
+		"spot_action: stop\nspot_time: 2026-01-01T00:00:00Z\nlife_cycle: on-demand",
 	} {
 		if _, err := imds.ParseState([]byte(bad), "bad.yaml"); err == nil || !strings.Contains(err.Error(), "bad.yaml") {
 			t.Errorf("%q: %v", bad, err)
@@ -499,7 +512,69 @@ func TestStateIsMadeUpFromTheID(t *testing.T) {
 	if a.MAC != b.MAC || a.LocalIPv4 != b.LocalIPv4 || a.MAC == c.MAC || a.SubnetID != b.SubnetID {
 		t.Errorf("%+v\n%+v\n%+v", a, b, c)
 	}
+	for zone, region := range map[string]fleet.Region{
+		"us-gov-west-1a": "us-gov-west-1", "us-east-1-bos-1a": "us-east-1", "us-west-2-wl1-las-wlz-1": "us-west-2", "ap-southeast-7c": "ap-southeast-7",
+	} {
+		if got := newWorld(t, imds.State{Zone: zone}).State(); got.Region != region || got.Zone != zone {
+			t.Errorf("the zone %s is one of %s, it says", zone, got.Region)
+		}
+	}
 	if c.Region != "cn-north-1" || c.Architecture != "arm64" || a.Architecture != "x86_64" || a.Region != "us-east-1" {
 		t.Errorf("%+v\n%+v", a, c)
+	}
+}
+
+// TestAddressesFitTheirNetworks asks for the networks of an address that was given: programs make routes of them.
+func TestAddressesFitTheirNetworks(t *testing.T) {
+	w := newWorld(t, imds.State{LocalIPv4: "172.31.37.6", IPv6: "2001:db8:1234:1a42::5", MAC: "02:00:00:00:00:01"})
+	for name, want := range map[string]string{
+		"subnet-ipv4-cidr-block": "172.31.32.0/20", "vpc-ipv4-cidr-block": "172.31.0.0/16", "vpc-ipv4-cidr-blocks": "172.31.0.0/16",
+		"subnet-ipv6-cidr-blocks": "2001:db8:1234:1a42::/64", "vpc-ipv6-cidr-blocks": "2001:db8:1234:1a00::/56",
+	} {
+		if a := w.ask("GET", "/latest/meta-data/network/interfaces/macs/02:00:00:00:00:01/"+name); a.Body.String() != want {
+			t.Errorf("%s is %s, want %s", name, a.Body, want)
+		}
+	}
+}
+
+// TestEmptyUserData is as none at all: EC2 keeps no empty user data.
+func TestEmptyUserData(t *testing.T) {
+	w := newWorld(t, imds.State{UserData: []byte{}})
+	if a := w.ask("GET", "/latest/user-data"); a.Code != 404 {
+		t.Errorf("%d", a.Code)
+	}
+	if got := w.ask("GET", "/latest/").Body.String(); got != "dynamic\nmeta-data" {
+		t.Errorf("listed are %q", got)
+	}
+}
+
+// TestSpotActionMakesASpotInstance asks what life cycle an instance has that EC2 is about to take.
+func TestSpotActionMakesASpotInstance(t *testing.T) {
+	w := newWorld(t, imds.State{SpotAction: "stop", SpotTime: start})
+	if a := w.ask("GET", "/latest/meta-data/instance-life-cycle"); a.Body.String() != "spot" {
+		t.Errorf("it is %s", a.Body)
+	}
+	if a := w.ask("GET", "/latest/meta-data/spot/termination-time"); a.Code != 404 {
+		t.Errorf("an instance that is only stopped has a termination time: %s", a.Body)
+	}
+}
+
+// TestOtherOptionsAreNoOtherLaunch changes options while time goes by: the identity document stays what it was, as its signatures do.
+func TestOtherOptionsAreNoOtherLaunch(t *testing.T) {
+	const document = "/latest/dynamic/instance-identity/document"
+	w := newWorld(t, imds.State{})
+	before := w.ask("GET", document).Body.String()
+	w.pass(time.Hour)
+	if err := w.SetState(imds.State{Options: fleet.Options{HopLimit: 2}}); err != nil {
+		t.Fatal(err)
+	}
+	if after := w.ask("GET", document).Body.String(); after != before || !strings.Contains(after, "2026-03-01T12:00:00Z") {
+		t.Errorf("the document was\n%s\nand is\n%s", before, after)
+	}
+	if err := w.SetState(imds.State{InstanceID: "i-0feed"}); err != nil {
+		t.Fatal(err)
+	}
+	if other := w.ask("GET", document).Body.String(); !strings.Contains(other, "2026-03-01T13:00:00Z") {
+		t.Errorf("another instance was launched with the first:\n%s", other)
 	}
 }

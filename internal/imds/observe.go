@@ -38,7 +38,8 @@ type Call struct {
 	TokenID string `json:"token_id,omitempty"`
 	// TTL is the life of a token that was given, in seconds.
 	TTL int `json:"ttl,omitempty"`
-	// HopLimit is that of the answer's packets, where it was limited: answers to PUT, under Serve, on Linux.
+	// HopLimit is that of the answer's packets, where it was limited, under Serve, on Linux: answers to PUT, and what follows one on the
+	// same connection that has not arrived.
 	HopLimit int `json:"hop_limit,omitempty"`
 	// Credentials tells that a role's credentials were handed out.
 	Credentials bool `json:"credentials,omitempty"`
@@ -83,12 +84,21 @@ func (s *Service) tell(c Call) {
 	}
 }
 
-// tokenShape is what EC2's tokens and ours look like.
-var tokenShape = regexp.MustCompile(`[A-Za-z0-9_-]{54}==`)
+// tokenShape is what EC2's tokens and ours look like, and tokenLength their length without the padding.
+var tokenShape = regexp.MustCompile(`[A-Za-z0-9_-]{54,}(==)?`)
 
-// clean takes out what looks like a token: some write it into the path by mistake.
+const tokenLength = 54
+
+// clean takes out what looks like a token: some write it into the path by mistake. One without its padding, or with that escaped twice,
+// is a token to whoever puts it back.
 func clean(s string) string {
-	return strings.ToValidUTF8(tokenShape.ReplaceAllString(s, "[redacted]"), "\uFFFD")
+	s = tokenShape.ReplaceAllStringFunc(s, func(found string) string {
+		if len(found) == tokenLength || strings.HasSuffix(found, "==") {
+			return "[redacted]"
+		}
+		return found
+	})
+	return strings.ToValidUTF8(s, "\uFFFD")
 }
 
 // cut keeps at most n bytes, and no broken character.

@@ -77,8 +77,8 @@ func (s *Service) Serve(ctx context.Context, listeners ...net.Listener) error {
 
 // connection is one connection of Serve, whose requests come one after the other.
 type connection struct {
-	conn    net.Conn
-	limited bool
+	conn  net.Conn
+	limit int // the hop limit that was set; 0 is the system's own
 }
 
 type connectionKey struct{}
@@ -90,15 +90,24 @@ func withConnection(ctx context.Context, c net.Conn) context.Context {
 // limitHops sets the hop limit of what the request's connection sends from now on, and gives the limit that then holds; 0 is the
 // system's own, which holds outside of Serve and where the system cannot do it. On EC2 it is for the answers to PUT alone:
 // https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/configuring-instance-metadata-service.html
+//
+// A lower limit stays while what was sent under it has not arrived. The system sends that again, under the limit of that time: a client
+// behind too many hops would get its token by asking for something else right behind it.
 func limitHops(ctx context.Context, limit int) (int, error) {
 	c, ok := ctx.Value(connectionKey{}).(*connection)
-	if !ok || limit == 0 && !c.limited || !HopLimits {
+	switch {
+	case !ok || !HopLimits:
 		return 0, nil
+	case limit == c.limit:
+		return limit, nil
+	case c.limit > 0 && (limit == 0 || limit > c.limit):
+		if waits, err := unconfirmed(c.conn); err != nil || waits {
+			return c.limit, err
+		}
 	}
-	c.limited = true
 	if err := setHopLimit(c.conn, limit); err != nil {
 		return 0, err
 	}
-	c.limited = limit > 0
+	c.limit = limit
 	return limit, nil
 }

@@ -4,11 +4,13 @@ import (
 	"bytes"
 	"cmp"
 	"crypto/sha256"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"maps"
 	"net/netip"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -66,11 +68,12 @@ type State struct {
 	ProductCodes []string
 	// Tags are shown under tags/instance/ where the options enable that.
 	Tags map[string]string
-	// UserData is given as it is; absent where nil.
+	// UserData is given as it is; absent where empty.
 	UserData []byte
 	// Target is the lifecycle state that Auto Scaling moves the instance to; absent where empty.
 	Target string
-	// SpotAction (hibernate, stop or terminate) at SpotTime says that a Spot Instance is about to be taken; absent where empty.
+	// SpotAction (hibernate, stop or terminate) at SpotTime says that a Spot Instance is about to be taken; absent where empty. Both go
+	// together.
 	SpotAction string
 	SpotTime   time.Time
 	// Rebalance is when a rebalance recommendation was made; absent where zero.
@@ -193,9 +196,12 @@ func (s State) complete(now time.Time) State {
 	s.InstanceType = cmp.Or(s.InstanceType, "m7i.large")
 	s.ImageID = cmp.Or(s.ImageID, made("ami", 0))
 	s.Account = cmp.Or(s.Account, "111122223333")
-	s.Region = cmp.Or(s.Region, fleet.Region(strings.TrimRight(s.Zone, "abcdefghijklmnopqrstuvwxyz")), "us-east-1")
+	s.Region = cmp.Or(s.Region, regionOf(s.Zone), "us-east-1")
 	s.Zone = cmp.Or(s.Zone, string(s.Region)+"a")
 	s.Architecture = cmp.Or(s.Architecture, architecture(s.InstanceType))
+	if s.SpotAction != "" {
+		s.LifeCycle = cmp.Or(s.LifeCycle, "spot")
+	}
 	s.LifeCycle = cmp.Or(s.LifeCycle, "on-demand")
 	s.Reservation = cmp.Or(s.Reservation, made("r", 2))
 	s.Monitoring = cmp.Or(s.Monitoring, fleet.Disabled)
@@ -222,6 +228,18 @@ func (s State) complete(now time.Time) State {
 	return s
 }
 
+// zoneName is the name of a zone: that of its region, then a letter, or a place and a number and a letter (Local Zones and Wavelength).
+// https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/using-regions-availability-zones.html
+var zoneName = regexp.MustCompile(`^([a-z]+(?:-[a-z]+)+-[0-9]+)(?:[a-z]|-.+)$`)
+
+// regionOf is the region of a zone, or empty where the name is none of a zone.
+func regionOf(zone string) fleet.Region {
+	if m := zoneName.FindStringSubmatch(zone); m != nil {
+		return fleet.Region(m[1])
+	}
+	return ""
+}
+
 // hostname is the private name that EC2 gives by address.
 func hostname(address string, r fleet.Region) string {
 	name := "ip-" + strings.ReplaceAll(address, ".", "-")
@@ -241,6 +259,10 @@ func architecture(instanceType string) string {
 	return "x86_64"
 }
 
+// shownKey is a tag's key that the metadata can show, in the words of the error that EC2 gives for others.
+// https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/work-with-tags-in-IMDS.html
+var shownKey = regexp.MustCompile(`^[0-9a-zA-Z\-_+=,.@:]{1,255}$`)
+
 // validate says what of a completed state EC2 could not have.
 func (s State) validate() error {
 	var problems []error
@@ -257,6 +279,15 @@ func (s State) validate() error {
 	choice("life cycle", s.LifeCycle, "on-demand", "spot")
 	choice("monitoring", s.Monitoring, fleet.Enabled, fleet.Disabled)
 	choice("spot action", s.SpotAction, "", "hibernate", "stop", "terminate")
+	// https://docs.aws.amazon.com/autoscaling/ec2/userguide/retrieving-target-lifecycle-state-through-imds.html
+	choice("target lifecycle state", s.Target, "", "Detached", "InService", "Standby", "Terminated",
+		"Warmed:Hibernated", "Warmed:Running", "Warmed:Stopped", "Warmed:Terminated")
+	if s.SpotAction != "" && s.SpotTime.IsZero() {
+		problem("spot action %q: say when, as the spot time", s.SpotAction)
+	}
+	if s.SpotAction != "" && s.LifeCycle != "spot" {
+		problem("spot action %q: an instance whose life cycle is %s is never taken", s.SpotAction, s.LifeCycle)
+	}
 	if err := fleet.ValidHopLimit(s.Options.HopLimit); err != nil {
 		problems = append(problems, err)
 	}
@@ -269,6 +300,20 @@ func (s State) validate() error {
 	if a, err := netip.ParseAddr(s.IPv6); s.IPv6 != "" && (err != nil || !a.Is6()) {
 		problem("IPv6 address %q: want an IPv6 address, or none", s.IPv6)
 	}
+	if a, err := netip.ParseAddr(s.PublicIPv4); s.PublicIPv4 != "" && (err != nil || !a.Is4()) {
+		problem("public address %q: want an IPv4 address, or none", s.PublicIPv4)
+	}
+	switch {
+	case regionOf(string(s.Region)+"a") != s.Region:
+		problem("region %q: want a region's name, such as eu-west-1", s.Region)
+	case regionOf(s.Zone) != s.Region:
+		problem("zone %q: want one of %s, such as %[2]sa", s.Zone, s.Region)
+	}
+	for _, list := range []struct{ what, events string }{{"scheduled events", s.Scheduled}, {"event history", s.History}} {
+		if !json.Valid([]byte(list.events)) {
+			problem("%s %q: want JSON, a list of events", list.what, list.events)
+		}
+	}
 	names := map[string]string{"instance id": s.InstanceID, "role": s.Role, "MAC address": s.MAC, "zone": s.Zone, "key name": s.KeyName}
 	for _, what := range slices.Sorted(maps.Keys(names)) {
 		if strings.ContainsFunc(names[what], func(r rune) bool { return r <= ' ' || r == '/' || r == 0x7f }) {
@@ -277,9 +322,8 @@ func (s State) validate() error {
 	}
 	if s.Options.Tags == fleet.Enabled {
 		for _, key := range slices.Sorted(maps.Keys(s.Tags)) {
-			// https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/Using_Tags.html#tag-restrictions
-			if key == "" || key == "." || key == ".." || key == "_index" || strings.ContainsAny(key, " /\n") {
-				problem("tag %q: EC2 shows no instance tags while a key is empty, ., .., _index, or has a blank or a slash", key)
+			if key == "." || key == ".." || key == "_index" || !shownKey.MatchString(key) {
+				problem("tag %q: EC2 shows an instance's tags only while all keys are of A-Z, a-z, 0-9 and + - = . , _ : @, and none is ., .. or _index", key)
 			}
 		}
 	}

@@ -97,7 +97,7 @@ func (at *served) find(path string, r request) answer {
 	case len(parts) == 1:
 		return at.ok(at.top(build))
 	case parts[1] == "user-data":
-		if len(parts) > 2 || at.state.UserData == nil {
+		if len(parts) > 2 || len(at.state.UserData) == 0 {
 			return notFound()
 		}
 		a := at.ok(string(at.state.UserData))
@@ -128,7 +128,7 @@ func (at *served) top(build string) string {
 			lines = append(lines, name)
 		}
 	}
-	if at.state.UserData != nil {
+	if len(at.state.UserData) > 0 {
 		lines = append(lines, "user-data")
 	}
 	return strings.Join(lines, "\n")
@@ -226,16 +226,24 @@ func network(m *node, st State) {
 	m.text(old, at+"security-group-ids", strings.Join(st.GroupIDs, "\n"))
 	m.text(old, at+"security-groups", strings.Join(st.SecurityGroups, "\n"))
 	m.text(old, at+"subnet-id", st.SubnetID)
-	m.text(old, at+"subnet-ipv4-cidr-block", "10.0.0.0/16")
 	m.text(old, at+"vpc-id", st.VPC)
-	m.text(old, at+"vpc-ipv4-cidr-block", "10.0.0.0/16")
-	m.text("2016-06-30", at+"vpc-ipv4-cidr-blocks", "10.0.0.0/16")
-	if a, err := netip.ParseAddr(st.IPv6); err == nil {
-		// The sizes that a subnet and a VPC have unless they are given others.
-		// https://docs.aws.amazon.com/vpc/latest/userguide/vpc-cidr-blocks.html
-		m.text("2016-06-30", at+"subnet-ipv6-cidr-blocks", netip.PrefixFrom(a, 64).Masked().String())
-		m.text("2016-06-30", at+"vpc-ipv6-cidr-blocks", netip.PrefixFrom(a, 56).Masked().String())
+	// The sizes of a default VPC and its subnets, and those that a subnet and a VPC have for IPv6.
+	// https://docs.aws.amazon.com/vpc/latest/userguide/default-vpc-components.html
+	// https://docs.aws.amazon.com/vpc/latest/userguide/vpc-cidr-blocks.html
+	m.text(old, at+"subnet-ipv4-cidr-block", block(st.LocalIPv4, 20))
+	m.text(old, at+"vpc-ipv4-cidr-block", block(st.LocalIPv4, 16))
+	m.text("2016-06-30", at+"vpc-ipv4-cidr-blocks", block(st.LocalIPv4, 16))
+	m.text("2016-06-30", at+"subnet-ipv6-cidr-blocks", block(st.IPv6, 64))
+	m.text("2016-06-30", at+"vpc-ipv6-cidr-blocks", block(st.IPv6, 56))
+}
+
+// block is the network of a size that an address is in, or empty where there is no address.
+func block(address string, bits int) string {
+	a, err := netip.ParseAddr(address)
+	if err != nil {
+		return ""
 	}
+	return netip.PrefixFrom(a, bits).Masked().String()
 }
 
 // happenings are what comes to pass while an instance runs.

@@ -171,3 +171,43 @@ func TestHopLimitChanges(t *testing.T) {
 		t.Errorf("at limit 2: %v %+v", err, r)
 	}
 }
+
+// pipelined sends two requests at once and writes what comes back within the time that is given: curl sends one after the other.
+const pipelined = `
+import socket, sys, time
+c = socket.create_connection(("169.254.169.254", 80), timeout=float(sys.argv[1]))
+c.sendall(sys.argv[2].encode())
+try:
+    while got := c.recv(65536):
+        sys.stdout.write(got.decode())
+except TimeoutError:
+    pass
+`
+
+// TestHopLimitOfPipelinedRequests asks for something else right behind a token, on one connection: the token must not come along, sent
+// again under the limit of the other answer.
+func TestHopLimitOfPipelinedRequests(t *testing.T) {
+	n := lay(t)
+	s := start(t, in(n.service), "--listen", "169.254.169.254:80", "--hop-limit", "1")
+	both := "PUT /latest/api/token HTTP/1.1\r\nHost: x\r\nConnection: keep-alive\r\n" + ttlHeader + "60\r\n\r\n" +
+		"GET /latest/meta-data/instance-id HTTP/1.1\r\nHost: x\r\n\r\n"
+	ask := func(from string) string {
+		line := append(in(from), "python3", "-c", pipelined, patience, both)
+		cmd := exec.CommandContext(t.Context(), line[0], line[1:]...)
+		out, err := cmd.Output()
+		if err != nil {
+			t.Fatalf("%v: %v", line[:5], err)
+		}
+		return string(out)
+	}
+	if got := ask(n.container); got != "" {
+		t.Errorf("behind a hop, at limit 1, arrives %q", got)
+	}
+	if got := ask(n.host); strings.Count(got, "200 OK") != 2 || !strings.Contains(got, "i-0123456789abcdef0") {
+		t.Errorf("the host gets %q", got)
+	}
+	s.end(t)
+	if len(s.calls) != 4 {
+		t.Errorf("the service saw %d calls, want 4: %+v", len(s.calls), s.calls)
+	}
+}

@@ -80,6 +80,22 @@ func TestChangesWhileItRuns(t *testing.T) {
 	}
 }
 
+// TestAnotherRegion gives a region over a file that names a zone: the zone is the file's no more.
+func TestAnotherRegion(t *testing.T) {
+	state := writeState(t, "", "availability_zone: us-east-1b\navailability_zone_id: use1-az4\n")
+	for region, want := range map[string]string{"us-east-1": "us-east-1b", "eu-west-1": "eu-west-1a"} {
+		s := start(t, nil, "--listen", "127.0.0.1:0", "--state", state, "--region", region)
+		zone, err := curl(t, nil, s.URL+"/latest/meta-data/placement/availability-zone")
+		if err != nil || zone.Body != want {
+			t.Errorf("in %s the zone is %q, want %s: %v", region, zone.Body, want, err)
+		}
+		id, err := curl(t, nil, s.URL+"/latest/meta-data/placement/availability-zone-id")
+		if has := id.Body == "use1-az4"; err != nil || has != (region == "us-east-1") {
+			t.Errorf("in %s the id of the zone is %q: %v", region, id.Body, err)
+		}
+	}
+}
+
 // TestIPv6 asks some of the table over IPv6, and again when the instance's IPv6 endpoint is disabled: then nothing answers.
 func TestIPv6(t *testing.T) {
 	state := writeState(t, "", instance+"ipv6: enabled\n")
