@@ -145,6 +145,23 @@ class ModifyingOptions(Instances):
         self.ec2.modify_instance_metadata_options(InstanceId=target, HttpPutResponseHopLimit=5)
         self.eventually(want | {"HttpPutResponseHopLimit": 5}, lambda: self.options(target))
 
+    def test_tags_that_the_metadata_cannot_show(self):
+        """Where tags are shown, their keys are of fewer characters: see the EC2 User Guide on tags in instance metadata."""
+        shown, hidden, image = instance_id(7), instance_id(9), "ami-0123456789abcdef0"
+        for key in ("k8s.io/enabled", "a b", "käse", "_index", ".."):
+            with self.subTest(key=key):
+                tags, show = [{"Key": key, "Value": "x"}], {"InstanceMetadataTags": "enabled"}
+                spec = [{"ResourceType": "instance", "Tags": tags}]
+                message = self.refused("InvalidParameterValue", self.ec2.create_tags, Resources=[shown], Tags=tags)
+                self.assertIn(f"'{key}' is not a valid tag key", message)
+                self.refused("InvalidParameterValue", self.ec2.run_instances, ImageId=image, MinCount=1, MaxCount=1,
+                             MetadataOptions=show, TagSpecifications=spec)
+                self.ec2.create_tags(Resources=[hidden], Tags=tags)
+                self.refused("InvalidParameterValue", self.ec2.modify_instance_metadata_options, InstanceId=hidden, **show)
+                self.ec2.modify_instance_metadata_options(InstanceId=hidden, HttpTokens="required")
+                self.ec2.delete_tags(Resources=[hidden], Tags=tags)
+        self.ec2.create_tags(Resources=[shown], Tags=[{"Key": "a:b+c=d,e@f.g_h-1", "Value": "x"}])
+
     def test_pending_and_then_applied(self):
         answer = self.ec2.modify_instance_metadata_options(InstanceId=instance_id(2), HttpTokens="required")
         self.assertEqual("pending", answer["InstanceMetadataOptions"]["State"])

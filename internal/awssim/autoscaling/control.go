@@ -20,7 +20,7 @@ import (
 // Create adds a group that has no instances yet and was created at the given time. It does not launch any by itself:
 // Attach gives it some, and Act lets it launch what is missing.
 func (s *Store) Create(created time.Time, name string, spec Spec) error {
-	_, err := s.create(created, name, spec)
+	_, err := s.create(created, name, spec, s.named)
 	return err
 }
 

@@ -36,7 +36,7 @@ func createGroup(c *core.Call) error {
 		}
 		spec.Tags = append(spec.Tags, tag)
 	}
-	g, err := s.create(c.Now, name, spec)
+	g, err := s.create(c.Now, name, spec, s.template)
 	if err != nil {
 		return err
 	}
@@ -46,13 +46,13 @@ func createGroup(c *core.Call) error {
 	return nil
 }
 
-// create adds a group without instances.
-func (s *Store) create(now time.Time, name string, spec Spec) (*group, error) {
+// create adds a group without instances. The templates it names are resolved by resolve.
+func (s *Store) create(now time.Time, name string, spec Spec, resolve resolver) (*group, error) {
 	if s.groups[name] != nil {
 		return nil, wire.Errorf("AlreadyExists", "AutoScalingGroup by this name already exists - A group with the name %s "+
 			"already exists", name)
 	}
-	if err := s.check(&spec); err != nil {
+	if err := s.check(&spec, resolve); err != nil {
 		return nil, err
 	}
 	g := &group{name: name, arn: s.arn("autoScalingGroup", name), created: now, spec: core.Always(spec)}
@@ -61,8 +61,11 @@ func (s *Store) create(now time.Time, name string, spec Spec) (*group, error) {
 	return g, nil
 }
 
+// resolver completes a reference to a template and tells what is wrong with it.
+type resolver func(TemplateRef) (TemplateRef, error)
+
 // check completes the source of a configuration and tells what is wrong with it.
-func (s *Store) check(spec *Spec) error {
+func (s *Store) check(spec *Spec, resolve resolver) error {
 	n := 0
 	for _, set := range []bool{spec.Source.Config != "", spec.Source.Template != nil, spec.Source.Mixed != nil} {
 		if set {
@@ -86,12 +89,14 @@ func (s *Store) check(spec *Spec) error {
 	case spec.Source.Config != "" && s.configs[spec.Source.Config] == nil:
 		return invalid("Launch configuration name not found - Launch configuration %s not found", spec.Source.Config)
 	}
-	return s.checkSource(&spec.Source)
+	return spec.Source.complete(resolve)
 }
 
-func (s *Store) checkSource(src *Source) error {
+func (s *Store) checkSource(src *Source) error { return src.complete(s.template) }
+
+func (src *Source) complete(resolve resolver) error {
 	complete := func(r TemplateRef) (TemplateRef, error) {
-		full, err := s.template(r)
+		full, err := resolve(r)
 		if err != nil {
 			message := err.Error()
 			if e, ok := errors.AsType[*wire.Error](err); ok {
@@ -233,7 +238,7 @@ func updateGroup(c *core.Call) error {
 	if !c.In.Has("DesiredCapacity") { // moving a bound moves the capacity with it
 		spec.Desired = min(max(spec.Desired, spec.Min), spec.Max)
 	}
-	if err := s.check(&spec); err != nil {
+	if err := s.check(&spec, s.template); err != nil {
 		return err
 	}
 	g.spec.Set(c.Now, c.World.Consistency(), spec)

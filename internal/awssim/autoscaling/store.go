@@ -245,6 +245,15 @@ func (s *Store) watch() {
 
 // template completes a reference; the error is EC2's where there is no such template or version.
 func (s *Store) template(r TemplateRef) (TemplateRef, error) {
+	r, err := s.named(r)
+	if err == nil {
+		_, err = s.ec2().ResolveVersion(r.ID, r.Version)
+	}
+	return r, err
+}
+
+// named completes a reference to a template of which the version may have been deleted since: what launches from it then fails.
+func (s *Store) named(r TemplateRef) (TemplateRef, error) {
 	r.Version = cmp.Or(r.Version, "$Default")
 	t, ok := s.ec2().Template(cmp.Or(r.ID, r.Name))
 	if !ok {
@@ -255,9 +264,6 @@ func (s *Store) template(r TemplateRef) (TemplateRef, error) {
 		return r, invalid("The specified launch template, %s, does not exist.", what)
 	}
 	r.ID, r.Name = t.ID(), t.Name()
-	if _, err := s.ec2().ResolveVersion(r.ID, r.Version); err != nil {
-		return r, err
-	}
 	return r, nil
 }
 

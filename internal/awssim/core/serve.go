@@ -145,6 +145,9 @@ func (w *World) accept(r *http.Request) (*Call, error) {
 		if _, ok := errors.AsType[*wire.Error](err); !ok {
 			return c, fmt.Errorf("%w: %w", errDropBefore, err) // the client went away while sending
 		}
+		if scopeErr == nil && c.Service == nowhere && req.Protocol == wire.Query {
+			return c, c.unknownREST(at.service)
+		}
 		return c, err
 	}
 	if scopeErr != nil {
@@ -154,10 +157,7 @@ func (w *World) accept(r *http.Request) (*Call, error) {
 		c.Service = s
 	}
 	if c.Service == nowhere || !c.Service.offers(req.Protocol) {
-		return c, &wire.Error{
-			Code: "UnknownService", Status: http.StatusNotFound,
-			Message: fmt.Sprintf("the simulator does not offer %q by %s", at.service, req.Protocol),
-		}
+		return c, unknownService(at.service, req.Protocol)
 	}
 	if !w.Offered(c.Service.Name, at.region) {
 		return c, notOffered(c.Service.Name, at.region)
@@ -167,6 +167,22 @@ func (w *World) accept(r *http.Request) (*Call, error) {
 		return c, err
 	}
 	return c, w.locate(c, req)
+}
+
+// unknownREST refuses a request that names no action: one of a REST service that is not simulated. Those speak JSON, but for a few, whose
+// errors look like those of Query.
+func (c *Call) unknownREST(name string) error {
+	if name == "route53" || name == "cloudfront" {
+		return unknownService(name, wire.RESTXML)
+	}
+	c.Out = wire.NewWriter(wire.RESTJSON)
+	return unknownService(name, wire.RESTJSON)
+}
+
+func unknownService(name string, by wire.Protocol) error {
+	return &wire.Error{
+		Code: "UnknownService", Status: http.StatusNotFound, Message: fmt.Sprintf("the simulator does not offer %q by %s", name, by),
+	}
 }
 
 // locate finds the call's action and place.

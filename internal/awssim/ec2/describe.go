@@ -81,13 +81,21 @@ func by[T any](get func(T) string) func(T, func(string) bool) bool {
 	return func(v T, is func(string) bool) bool { return is(get(v)) }
 }
 
+// mostFilterValues is how many values all filters of a call may have together, by EC2's own message.
+const mostFilterValues = 200
+
 // filters reads the Filter parameters: all must hold. table names the filters; tags makes those of tags.
 func filters[T any](c *core.Call, table map[string]func(T, func(string) bool) bool, tags func(T) []Tag) (func(T) bool,
 	error) {
 	var all []filter[T]
+	values := 0
 	for _, item := range c.In.Items("Filter") {
 		name := item.Str("Name")
 		f := filter[T]{match: table[name], values: item.Strings("Value")}
+		if values += len(f.values); values > mostFilterValues {
+			return nil, wire.Errorf("FilterLimitExceeded", "The maximum number of filter values specified on a single call is %d",
+				mostFilterValues)
+		}
 		if key, ok := strings.CutPrefix(name, "tag:"); ok && tags != nil {
 			f.match = func(v T, is func(string) bool) bool {
 				value, ok := TagValue(tags(v), key)

@@ -278,6 +278,22 @@ func TestInstanceFilters(t *testing.T) {
 	}
 }
 
+// TestFiltersHaveSoManyValues: two hundred in a call, whichever filters they are of.
+func TestFiltersHaveSoManyValues(t *testing.T) {
+	w := calm(t)
+	ids := w.add(t, ec2.InstanceSeed{})
+	values := slices.Repeat(ids, 200)
+	ask := func(filters ...types.Filter) error {
+		_, err := w.DescribeInstances(t.Context(), &api.DescribeInstancesInput{Filters: filters})
+		return err
+	}
+	if err := ask(types.Filter{Name: aws.String("instance-id"), Values: values}); err != nil {
+		t.Error(err)
+	}
+	wantCode(t, ask(types.Filter{Name: aws.String("instance-id"), Values: values},
+		types.Filter{Name: aws.String("instance-state-name"), Values: []string{"running"}}), "FilterLimitExceeded")
+}
+
 func TestManagedInstancesAreHidden(t *testing.T) {
 	w := calm(t)
 	ids := w.add(t, ec2.InstanceSeed{}, ec2.InstanceSeed{

@@ -75,7 +75,7 @@ func (s *Store) resolve(spec LaunchSpec) (resolved, error) {
 		return r, enforced("You can't launch instances with IMDSv1")
 	}
 	r.tags = tagsOf(r.Tags)
-	return r, nil
+	return r, checkShownTags(r.Options, r.tags)
 }
 
 // Resolve decides a launch's metadata options field by field: launch parameters and template, then account default,

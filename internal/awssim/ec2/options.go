@@ -85,6 +85,9 @@ func modifyOptions(c *core.Call) error {
 	if err := s.mayModify(i, patch); err != nil {
 		return err
 	}
+	if err := checkShownTags(patch, i.state.Newest().Tags); err != nil {
+		return err
+	}
 	if err := c.DryRun(); err != nil {
 		return err
 	}

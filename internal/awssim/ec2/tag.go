@@ -2,11 +2,13 @@ package ec2
 
 import (
 	"maps"
+	"regexp"
 	"strings"
 	"time"
 
 	"github.com/imdsctl/imdsctl/internal/awssim/core"
 	"github.com/imdsctl/imdsctl/internal/awssim/wire"
+	"github.com/imdsctl/imdsctl/internal/fleet"
 )
 
 func tagActions() map[string]core.Action {
@@ -64,6 +66,24 @@ func checkTagKey(key string) error {
 		return wire.Errorf("InvalidParameterValue", "Tag key must be between 1 and 128 characters.")
 	case strings.HasPrefix(strings.ToLower(key), "aws:"):
 		return wire.Errorf("InvalidParameterValue", "Tag keys starting with 'aws:' are reserved for internal use")
+	}
+	return nil
+}
+
+// shownKey is the key of a tag that the metadata service can show.
+var shownKey = regexp.MustCompile(`^[0-9a-zA-Z\-_+=,.@:]{1,255}$`)
+
+// checkShownTags refuses tags that the metadata service cannot show, where it is to show them: the launch fails, and so does the call that
+// would enable it or add such a tag (EC2 User Guide, "View tags for your EC2 instances using instance metadata").
+func checkShownTags(o fleet.Options, tags []Tag) error {
+	if o.Tags != fleet.Enabled {
+		return nil
+	}
+	for _, t := range tags {
+		if t.Key == "." || t.Key == ".." || t.Key == "_index" || !shownKey.MatchString(t.Key) {
+			return wire.Errorf("InvalidParameterValue", "'%s' is not a valid tag key. Tag keys must match pattern "+
+				`([0-9a-zA-Z\-_+=,.@:]{1,255}), and must not be a reserved name ('.', '..', '_index')`, t.Key)
+		}
 	}
 	return nil
 }
@@ -153,6 +173,11 @@ func retag(c *core.Call, change func(map[string]string, wire.Value) error) error
 			maps.DeleteFunc(tags, func(k, _ string) bool { return !strings.HasPrefix(k, "aws:") })
 		}
 		next[n] = tagsOf(tags)
+		if i := s.byID[id]; i != nil {
+			if err := checkShownTags(i.state.Newest().Options, next[n]); err != nil {
+				return err
+			}
+		}
 	}
 	if err := c.DryRun(); err != nil {
 		return err

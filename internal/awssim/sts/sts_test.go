@@ -318,6 +318,10 @@ func TestRequestsWithoutProperAuthorization(t *testing.T) {
 			"Action=GetCallerIdentity", "", "IncompleteSignature"},
 		"unknown service": {"AWS4-HMAC-SHA256 Credential=AKIATOOLS/20260301/eu-west-1/s3/aws4_request, SignedHeaders=host, Signature=a",
 			"Action=ListBuckets", "", "UnknownService"},
+		"unknown service of REST": {"AWS4-HMAC-SHA256 Credential=AKIATOOLS/20260301/eu-west-1/lambda/aws4_request, SignedHeaders=host, Signature=a",
+			"", "", `"message":"the simulator does not offer \"lambda\" by restJson1"`},
+		"unknown service of REST and XML": {"AWS4-HMAC-SHA256 Credential=AKIATOOLS/20260301/us-east-1/route53/aws4_request, SignedHeaders=host, Signature=a",
+			"", "", "<Code>UnknownService</Code>"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r, _ := http.NewRequestWithContext(t.Context(), http.MethodPost, core.BaseURL, strings.NewReader(tc.body))
