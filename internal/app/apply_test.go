@@ -206,6 +206,37 @@ func TestApplyRefuses(t *testing.T) {
 	}
 }
 
+// TestRollbackFileOfAnotherPlan: a file that undoes something else is neither kept nor overwritten, and nothing is changed.
+func TestRollbackFileOfAnotherPlan(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, webFleet(), baseConfig)
+	mustScan(t, w.app)
+	p := mustPlan(t, w.app)
+	path := filepath.Join(t.TempDir(), "undo.sh")
+	const other = "#!/bin/sh\n# Undoes plan 0123\n"
+	if err := os.WriteFile(path, []byte(other), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, err := w.app.Apply(t.Context(), p, app.ApplyOptions{Yes: true, RollbackFile: path})
+	if d, ok := errors.AsType[fleet.Diagnostic](err); !ok || d.Where != path || !strings.Contains(d.Summary, p.Digest[:12]) {
+		t.Errorf("error %v", err)
+	}
+	if b, err := os.ReadFile(path); err != nil || string(b) != other {
+		t.Errorf("the file is %q now, %v", b, err)
+	}
+	for _, c := range w.Calls() {
+		if c.Mutated && !strings.HasPrefix(c.Action, "AssumeRole") {
+			t.Errorf("%s was called", c.Action)
+		}
+	}
+	path = filepath.Join(t.TempDir(), "undo.sh")
+	for range 2 { // the second time it is there, and the plan's own
+		if result, err := w.app.Apply(t.Context(), p, app.ApplyOptions{Yes: true, RollbackFile: path}); err != nil || result.RollbackFile != path {
+			t.Errorf("%v, %v", result, err)
+		}
+	}
+}
+
 // TestRollbackFile runs nothing of it against AWS: a shell reads it, with a stand-in for the CLI that prints its
 // arguments.
 func TestRollbackFile(t *testing.T) {

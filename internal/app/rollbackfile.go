@@ -18,12 +18,19 @@ import (
 )
 
 // writeRollbackFile writes, before the first write to AWS, what would undo the plan by hand, for the day on which
-// neither imdsctl nor its database is there. A file that is there already is the same plan's, and is kept.
+// neither imdsctl nor its database is there. A file that is there already is the same plan's, and is kept; one that the caller names
+// and that does not name the plan is refused, for it would undo something else.
 func (a *App) writeRollbackFile(p *plan.Plan, rollout, asked string) (string, error) {
 	path := a.rollbackPath(p, asked)
-	if _, err := os.Stat(path); err == nil {
+	there, err := os.ReadFile(path)
+	switch {
+	case err == nil && asked != "" && !bytes.Contains(there, []byte(p.Digest)):
+		return "", fleet.Diagnostic{Severity: fleet.SeverityError, Where: path,
+			Summary: "this file is there already, and does not undo plan " + short(p.Digest) + "; nothing was written",
+			Remedy:  "Move it away, or name another with --rollback-file."}
+	case err == nil:
 		return path, nil
-	} else if !errors.Is(err, fs.ErrNotExist) {
+	case !errors.Is(err, fs.ErrNotExist):
 		return "", fmt.Errorf("write the rollback file: %w", err)
 	}
 	if err := writeDurably(path, rollbackScript(p, rollout)); err != nil {

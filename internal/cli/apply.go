@@ -97,12 +97,19 @@ func (s *session) apply(ctx context.Context, a *app.App, p *plan.Plan, path stri
 	} else if c.stop, err = a.Stopped(ctx); err != nil {
 		return err
 	}
-	return s.run(ctx, a, c, o.viewOptions, "imdsctl apply "+path, func(ctx context.Context) (*app.ApplyResult, error) {
-		return a.Apply(ctx, p, app.ApplyOptions{
+	var result *app.ApplyResult
+	err := s.run(ctx, a, c, o.viewOptions, "imdsctl apply "+path, func(ctx context.Context) (_ *app.ApplyResult, err error) {
+		result, err = a.Apply(ctx, p, app.ApplyOptions{
 			Yes: o.yes, Reason: o.reason, MaxScanAge: o.maxAge, AllowStale: o.allowStale, RollbackFile: o.rollbackFile,
 			Progress: c.observe, Watch: o.watch,
 		})
+		return result, err
 	})
+	if err == nil && result.Record.Status == rollout.RolledBack { // done for who asked for that, not for who applies
+		s.hint("What was put back is not made again by the same plan: scan and plan again.")
+		return attention{string(rollout.RolledBack)}
+	}
+	return err
 }
 
 // settled is how long a rollout must have only waited for --no-wait to end it.
@@ -357,7 +364,7 @@ func (s *session) showTrouble(p *plan.Plan, r *app.Record) {
 			step = " at " + st.Steps[state.Step].Name
 		}
 		fmt.Fprintf(s.env.Out, "%s %s (%s, %s) %s\n", s.out.paint(colour, "✗ "+string(state.Phase)+step+":"),
-			s.out.paint(bold, st.Name),
+			s.out.paint(bold, visible(st.Name)),
 			st.Place.Account, st.Place.Region, s.out.paint(dim, st.ID))
 		if state.Reason != "" {
 			fmt.Fprintln(s.env.Out, s.out.wrap("    "+oneLine(state.Reason), "    "))

@@ -374,6 +374,9 @@ func (c *course) stackEvent(v *stackView, p app.Progress) []courseEvent {
 		e.text, e.mood = "skipped: "+oneLine(p.Reason), moodWarn
 	case rollout.StackUndo:
 		e.text, e.mood = "rolling back: "+oneLine(p.Reason), moodWarn
+		if p.State.Phase == rollout.StackSkipped {
+			e.text = "will not begin, its rollback was asked for: " + oneLine(p.Reason)
+		}
 	default:
 		e.text = p.Event
 	}
@@ -442,9 +445,9 @@ func (v *stackView) title() string {
 func (e courseEvent) line() string {
 	at := e.at.UTC().Format("Jan _2 15:04:05")
 	if e.stack == nil {
-		return at + "  " + e.text
+		return visible(at + "  " + e.text)
 	}
-	return at + "  " + e.stack.label() + ": " + e.text
+	return visible(at + "  " + e.stack.label() + ": " + e.text)
 }
 
 // clockWords is a time as people say it: without the day where that is today's.

@@ -144,7 +144,11 @@ func (l *live) picture(width, height int) []string {
 	for _, e := range latest(c.events, max(1, height-len(lines))) {
 		lines = append(lines, l.event(e, width))
 	}
-	return lines[:min(len(lines), height)]
+	lines = lines[:min(len(lines), height)]
+	for i, line := range lines {
+		lines[i] = visible(line)
+	}
+	return lines
 }
 
 func (l *live) head(width int) string {

@@ -409,6 +409,22 @@ func TestVerboseLines(t *testing.T) {
 	}
 }
 
+// What had not begun when its rollback was asked for is not said to be rolled back.
+func TestLogOfWhatNeverBegan(t *testing.T) {
+	w := watch(delivery())
+	var out bytes.Buffer
+	w.tell = newLogLines(&out, w.course).tell
+	w.canary("pay")
+	w.stack("pay", rollout.StackUndo, rollout.Stack{Phase: rollout.StackReverting}, "bob")
+	w.stack("web", rollout.StackUndo, rollout.Stack{Phase: rollout.StackSkipped}, "bob")
+	for _, want := range []string{"payments (111122223333, eu-west-1): rolling back: bob",
+		"web (111122223333, eu-west-1): will not begin, its rollback was asked for: bob"} {
+		if got := out.String(); !strings.Contains(got, want) {
+			t.Errorf("%q does not say %q", got, want)
+		}
+	}
+}
+
 // A log of a huge rollout tells of single stacks only where something is wrong, and sums up the others now and then.
 func TestLogOfManyStacks(t *testing.T) {
 	p := delivery()

@@ -606,22 +606,47 @@ func TestApplyRefusesAPlanNobodyApproved(t *testing.T) {
 // errDead is what everything answers after a simulated kill.
 var errDead = errors.New("killed")
 
-// Killed at every commit of the journal, right before and right after it, a rollout resumes and ends as if nothing had been.
+// Killed at every commit of the journal, right before and right after it, a rollout resumes and ends as if nothing had been: at
+// once, or after a weekend, when the tokens of what was on its way have expired.
 func TestKilledAtEveryCommit(t *testing.T) {
+	for _, away := range []time.Duration{0, 60 * time.Hour} {
+		for _, before := range []bool{true, false} {
+			for n := 1; ; n++ {
+				var count int
+				synctest.Test(t, func(t *testing.T) { count = killAt(t, newSite(t, 3, 1), n, before, away) })
+				if count < n {
+					t.Logf("%d commits, killed at each (before: %v, away for %s)", count, before, away)
+					break
+				}
+			}
+		}
+	}
+}
+
+// A follow-up that is a program is begun anew as well, however long ago it was cut off.
+func TestKilledAtEveryCommitOfFollowUps(t *testing.T) {
 	for _, before := range []bool{true, false} {
 		for n := 1; ; n++ {
 			var count int
-			synctest.Test(t, func(t *testing.T) { count = killAt(t, n, before) })
+			synctest.Test(t, func(t *testing.T) {
+				s := newSite(t, 2)
+				s.follow(t, plan.ClassStart)
+				for i := range s.plan.Changes {
+					if c := &s.plan.Changes[i]; c.Ref.Kind == plan.KindFollowUp {
+						c.Action = plan.ActionCommand
+					}
+				}
+				count = killAt(t, s, n, before, 60*time.Hour)
+			})
 			if count < n {
-				t.Logf("%d commits, killed at each (before: %v)", count, before)
 				break
 			}
 		}
 	}
 }
 
-func killAt(t *testing.T, n int, before bool) (count int) {
-	s := newSite(t, 3, 1)
+// killAt kills the engine at the nth commit, before or after it, and carries the rollout on when it was away for so long.
+func killAt(t *testing.T, s *site, n int, before bool, away time.Duration) (count int) {
 	var dead atomic.Bool
 	s.journal.Commit = func(_ string, b bool) error {
 		if dead.Load() {
@@ -648,12 +673,13 @@ func killAt(t *testing.T, n int, before bool) (count int) {
 	}
 	dead.Store(false)
 	s.journal.Commit = nil
+	time.Sleep(away)
 	if r := s.must(t); r.Status != rollout.Done {
 		t.Fatalf("kill %d: status %s\n%s", n, r.Status, strings.Join(s.journal.Events, "\n"))
 	}
 	s.want(t, all)
-	if got := len(s.world.Effects); got != 7 {
-		t.Fatalf("kill %d: %d effects for 7 changes: %+v\n%s", n, got, s.world.Effects, strings.Join(s.journal.Events, "\n"))
+	if got, want := len(s.world.Effects), len(s.plan.Changes); got != want {
+		t.Fatalf("kill %d: %d effects for %d changes: %+v\n%s", n, got, want, s.world.Effects, strings.Join(s.journal.Events, "\n"))
 	}
 	return count
 }

@@ -298,7 +298,8 @@ func (x *execution) untaken(ctx context.Context, intent Intent, class fleet.Erro
 		Reason: fmt.Sprintf("not taken by AWS in %d attempts", x.state.Attempt)})
 }
 
-// findMade settles a create or a start: by its marker, or by sending it again under the same token while the token lives.
+// findMade settles a create or a start: by its marker, or by sending it again under the same token while the token lives. After that
+// it begins anew where nothing can have been overlooked, and is a conflict elsewhere.
 func (x *execution) findMade(ctx context.Context, intent Intent) error {
 	c, w := x.change(), x.task.Write
 	res, err := x.drv.Find(ctx, kind.Write{Place: c.Ref.Place, ID: c.Ref.ID, Verb: c.Action, Before: w.Before, After: w.After,
@@ -344,11 +345,22 @@ func (x *execution) findMade(ctx context.Context, intent Intent) error {
 	case !r.State.Equal(w.Before):
 		return x.settle(ctx, Settlement{Intent: intent.ID, Phase: ChangeConflict, Found: r.State,
 			Reason: "it changed since the plan: " + fleet.DescribeDiff(w.Before, r.State)})
-	case x.lane.opt.Clock.Now().Sub(intent.Opened) > kind.TokenLife:
-		return x.settle(ctx, Settlement{Intent: intent.ID, Phase: ChangeConflict,
-			Reason: "nothing was found of it, and its client token is too old to be sent again"})
 	}
-	return x.resend(ctx, intent)
+	switch {
+	case x.lane.opt.Clock.Now().Sub(intent.Opened) <= kind.TokenLife:
+		return x.resend(ctx, intent)
+	case anew(c):
+		return x.untaken(ctx, intent, fleet.ErrInterrupted)
+	}
+	return x.settle(ctx, Settlement{Intent: intent.ID, Phase: ChangeConflict,
+		Reason: "nothing was found of it, and its client token is too old to be sent again"})
+}
+
+// anew tells whether a change may be made under a new intent of whose old one nothing is found and whose token has expired. What a
+// create makes bears its marker for good; a program must bear to be run again, and to watch what is launched does nothing. Of
+// other starts that have ended nothing may be left, and to start them twice would disrupt twice.
+func anew(c *plan.Change) bool {
+	return c.Class == plan.ClassCreate || c.Ref.Kind == plan.KindFollowUp && c.Action != plan.ActionSSM
 }
 
 // resend makes a create again under its first token, which AWS takes for the same one however late it comes. A second unknown

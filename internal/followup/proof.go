@@ -184,7 +184,7 @@ func (d *driver) launched(ctx context.Context, p proof) ([]host, error) {
 	in := &ec2.DescribeInstancesInput{
 		MaxResults: aws.Int32(kind.PageSize(ctx, mostInstances)),
 		Filters: []types.Filter{
-			{Name: aws.String("tag:" + p.tag), Values: []string{literal(p.launcher)}},
+			{Name: aws.String("tag:" + p.tag), Values: []string{kind.FilterValue(p.launcher)}},
 			{Name: aws.String("instance-state-name"), Values: []string{"pending", "running"}},
 		},
 	}
@@ -213,9 +213,6 @@ const (
 	mostInstances = 1000
 	mostChecked   = 100
 )
-
-// literal is a filter's value that stands for itself: a star and a question mark stand for other text (EC2 user guide).
-func literal(s string) string { return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`).Replace(s) }
 
 func tagged(i *types.Instance, key string) string {
 	for _, t := range i.Tags {

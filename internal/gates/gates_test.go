@@ -319,3 +319,59 @@ func TestLaunchesOfManyDays(t *testing.T) {
 		})
 	}
 }
+
+// TestLaunchesOfManyGroups: the names of the groups and the days since the step began fit into what one call of EC2 takes together.
+func TestLaunchesOfManyGroups(t *testing.T) {
+	const many = 230
+	launched := `, "tags": {"aws:autoscaling:groupName": "group-229"}, "launched": "` + start.Add(-20*time.Minute).Format(time.RFC3339) + `"`
+	w := newWorld(t, host(1, "required", 1, launched))
+	w.deploy(t, workload.Program{Speaks: workload.V1Only}, workload.Where{Instances: []string{id(1)}})
+	for _, days := range []int{0, 1, 60, 99, 100, 101, 150, 199, 200, 400} {
+		q := w.query()
+		q.Stage, q.Rules.Heartbeat, q.Since = plan.StageLaunch, false, start.AddDate(0, 0, -days).Add(-21*time.Minute)
+		for n := range many {
+			q.Groups = append(q.Groups, fleet.Ref{Place: here, Kind: inventory.KindAutoScaling, ID: fmt.Sprintf("group-%d", n)})
+		}
+		mustFail(t, w.read(t, q), gates.GateRejected, id(1))
+	}
+}
+
+// TestGroupsOfOddNames: what a filter takes for a pattern is a name like others.
+func TestGroupsOfOddNames(t *testing.T) {
+	for _, name := range []string{"w*", "we?", `w\eb`, "*"} {
+		t.Run(name, func(t *testing.T) {
+			tagged := func(group string) string {
+				return fmt.Sprintf(`, "tags": {"aws:autoscaling:groupName": %q}, "launched": %q`, group, start.Add(-20*time.Minute).Format(time.RFC3339))
+			}
+			w := newWorld(t, host(1, "required", 1, tagged(name)), host(2, "required", 1, tagged("web")))
+			q := w.query()
+			q.Stage, q.Rules.Heartbeat = plan.StageLaunch, false
+			q.Groups = []fleet.Ref{{Place: here, Kind: inventory.KindAutoScaling, ID: name}}
+			w.deploy(t, workload.Program{Speaks: workload.V1Only}, workload.Where{Instances: []string{id(2)}})
+			if res := w.read(t, q); !res.Pass {
+				t.Errorf("an instance of another group fails the step: %s", res.Reason)
+			}
+			w.deploy(t, workload.Program{Speaks: workload.V1Only}, workload.Where{Instances: []string{id(1)}})
+			mustFail(t, w.read(t, q), gates.GateRejected, id(1))
+		})
+	}
+}
+
+// TestAStepThatIsOpenForMonths is read all the same, though CloudWatch does not keep its metrics for so long.
+func TestAStepThatIsOpenForMonths(t *testing.T) {
+	for _, days := range []int{27, 30, 33, 62, 64, 200} {
+		began := start.AddDate(0, 0, -days)
+		w := newWorld(t, host(1, "optional", 1, ""), host(2, "required", 1, ""))
+		v1 := workload.Program{Name: "daily", Speaks: workload.V1Only, Every: 24 * time.Hour, Anchor: began.Add(-100*24*time.Hour - time.Hour)}
+		w.deploy(t, v1, workload.Where{Instances: []string{id(1)}})
+		q := w.query(1)
+		q.Stage, q.Since, q.Rules.Heartbeat = plan.StageHopLimit, began, false
+		if res := w.read(t, q); !res.Pass {
+			t.Errorf("%d days, what goes on as before: %s", days, res.Reason)
+		}
+		w.deploy(t, workload.Program{Speaks: workload.V1Only}, workload.Where{Instances: []string{id(2)}})
+		q = w.query(2)
+		q.Since, q.Rules.Heartbeat = began, false
+		mustFail(t, w.read(t, q), gates.GateRejected, id(2))
+	}
+}

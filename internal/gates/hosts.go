@@ -62,10 +62,13 @@ func newHosts(s *awsx.Session) *hosts {
 	}
 }
 
-// Limits of EC2: values of a filter, and ids of a status call.
 const (
+	// filterValues is how many values all filters of one call may have together; with more EC2 says FilterLimitExceeded.
 	filterValues = 200
-	statusIDs    = 100
+	// mostDays is how many of them days may take up.
+	mostDays = filterValues / 2
+	// statusIDs is how many ids one status call takes.
+	statusIDs = 100
 )
 
 // Tags that AWS puts on what it launches.
@@ -99,7 +102,7 @@ func (h *hosts) find(ctx context.Context, q engine.GateQuery) ([]*host, error) {
 		found[id].fill(i)
 	}
 	launched := launchedIn(q.Since, q.Now)
-	if err := h.filtered(ctx, "tag:"+tagGroup, idsOf(q.Groups), launched, add); err != nil {
+	if err := h.filtered(ctx, "tag:"+tagGroup, literals(q.Groups), launched, add); err != nil {
 		return nil, err
 	}
 	if err := h.filtered(ctx, "tag:"+tagTemplate, idsOf(q.Templates), launched, add); err != nil {
@@ -139,13 +142,22 @@ func idsOf(refs []fleet.Ref) []string {
 	return out
 }
 
+// literals are the ids as values of a filter: a group may have a star in its name.
+func literals(refs []fleet.Ref) []string {
+	out := idsOf(refs)
+	for i, id := range out {
+		out[i] = kind.FilterValue(id)
+	}
+	return out
+}
+
 // launchedIn is a filter for what was launched on the days of a stretch of time, so that the answer is not all of a large group. EC2
-// compares the time as text, hence days. Clocks may be off by the hour that is added to the end; a stretch of more days than a filter
-// has values for is not filtered.
+// compares the time as text, hence days. Clocks may be off by the hour that is added to the end; a stretch of more than mostDays is
+// not filtered.
 func launchedIn(since, now time.Time) []types.Filter {
 	const day = 24 * time.Hour
 	first, end := since.UTC().Truncate(day), now.UTC().Add(time.Hour)
-	if end.Before(first) || end.Sub(first) >= filterValues*day {
+	if end.Before(first) || end.Sub(first) >= mostDays*day {
 		return nil
 	}
 	var days []string
@@ -157,7 +169,11 @@ func launchedIn(since, now time.Time) []types.Filter {
 
 // filtered lists the instances whose filter has one of the values, and that further filters let through.
 func (h *hosts) filtered(ctx context.Context, name string, values []string, further []types.Filter, each func(*types.Instance)) error {
-	for chunk := range slices.Chunk(values, filterValues) {
+	room := filterValues
+	for _, f := range further {
+		room -= len(f.Values)
+	}
+	for chunk := range slices.Chunk(values, room) {
 		if err := h.list(ctx, append([]types.Filter{{Name: &name, Values: chunk}}, further...), each); err != nil {
 			return err
 		}

@@ -29,11 +29,18 @@ func (x *examination) metrics(ctx context.Context, client meters, seen []*host) 
 // stretches within the leeway is what it does, for programs that call at least so often.
 const leeway = 6 * time.Hour
 
+// longestStep bounds how far back the metrics of a step are read that has been open for long, as one that waits for the replacement
+// of all instances: CloudWatch keeps points of five minutes for 63 days, and what was earlier was read when it was new.
+const longestStep = 28 * 24 * time.Hour
+
 // sinceWritten looks at what happened since the step began to be written. Hop limits are changed while v1 still works:
 // what fails there falls back to v1, so that the successful calls rise.
 func (x *examination) sinceWritten(ctx context.Context, client meters, seen []*host) error {
-	q := x.q
-	length := roundUp(q.Now.Sub(q.Since)) + period
+	q, from := x.q, x.q.Since
+	if earliest := q.Now.Add(-longestStep); from.Before(earliest) {
+		from = earliest
+	}
+	length := roundUp(q.Now.Sub(from)) + period
 	rising := q.Stage == plan.StageHopLimit
 	if rising {
 		length += length + leeway
@@ -43,9 +50,9 @@ func (x *examination) sinceWritten(ctx context.Context, client meters, seen []*h
 		return err
 	}
 	if rising {
-		x.rising(readings)
+		x.rising(readings, from)
 	} else {
-		x.rejected(seen, readings)
+		x.rejected(seen, readings, from)
 	}
 	if q.Rules.Heartbeat {
 		x.heartbeats(seen, readings)
@@ -130,9 +137,9 @@ func roundUp(d time.Duration) time.Duration {
 	return max(period, (d+period-1)/period*period)
 }
 
-// rejected sums up the calls refused since the step began. Those of instances whose v1 calls a person has accepted, and of
-// their like, are shown and not counted: their being refused is what was decided.
-func (x *examination) rejected(seen []*host, readings []cloudwatch.Reading) {
+// rejected sums up the calls refused since the step began, or as far back as it is looked at. Those of instances whose v1 calls a
+// person has accepted, and of their like, are shown and not counted: their being refused is what was decided.
+func (x *examination) rejected(seen []*host, readings []cloudwatch.Reading, from time.Time) {
 	var sum, accepted int64
 	var worst fleet.Ref
 	var most int64
@@ -143,7 +150,7 @@ func (x *examination) rejected(seen []*host, readings []cloudwatch.Reading) {
 			x.single(GateRejected, r.Subject, true, "not counted: Lightsail has no metric of refused calls")
 			continue
 		}
-		n := since(r.Rejected, x.q.Since)
+		n := since(r.Rejected, from)
 		if x.accepted(seen[i]) {
 			accepted += n
 			if n > 0 {
@@ -159,7 +166,7 @@ func (x *examination) rejected(seen []*host, readings []cloudwatch.Reading) {
 			x.single(GateRejected, r.Subject, sum <= x.q.Rules.MaxRejected, fmt.Sprint(n))
 		}
 	}
-	value := fmt.Sprintf("%d in %s since %s", sum, instances(len(readings)-uncounted), clockTime(x.q.Since))
+	value := fmt.Sprintf("%d in %s since %s", sum, instances(len(readings)-uncounted), clockTime(from))
 	if uncounted > 0 {
 		value += fmt.Sprintf(", not counted in %s on Lightsail", instances(uncounted))
 	}
@@ -168,17 +175,17 @@ func (x *examination) rejected(seen []*host, readings []cloudwatch.Reading) {
 	}
 	x.whole(GateRejected, sum <= x.q.Rules.MaxRejected, value,
 		fmt.Sprintf("%s: %d IMDSv1 calls were refused since %s (%d in all of the step, %d tolerated)",
-			worst.ID, most, clockTime(x.q.Since), sum, x.q.Rules.MaxRejected))
+			worst.ID, most, clockTime(from), sum, x.q.Rules.MaxRejected))
 }
 
 // rising compares the successful v1 calls since the step began with the most of as long a time before. Only a metric that was
 // there tells anything: an instance without one cannot be compared.
-func (x *examination) rising(readings []cloudwatch.Reading) {
+func (x *examination) rising(readings []cloudwatch.Reading, from time.Time) {
 	var rise int64
 	var worst fleet.Ref
 	var most, was int64
 	for _, r := range readings {
-		now, before := since(r.NoToken, x.q.Since), mostBefore(r.NoToken, x.q.Since)
+		now, before := since(r.NoToken, from), mostBefore(r.NoToken, from)
 		if now <= before {
 			continue
 		}
@@ -188,10 +195,10 @@ func (x *examination) rising(readings []cloudwatch.Reading) {
 		}
 		x.single(GateNoToken, r.Subject, rise <= x.q.Rules.MaxRejected, fmt.Sprintf("%d, at most %d before", now, before))
 	}
-	value := fmt.Sprintf("risen by %d in %s since %s", rise, instances(len(readings)), clockTime(x.q.Since))
+	value := fmt.Sprintf("risen by %d in %s since %s", rise, instances(len(readings)), clockTime(from))
 	x.whole(GateNoToken, rise <= x.q.Rules.MaxRejected, value, fmt.Sprintf(
 		"%s: %d IMDSv1 calls since the hop limit was changed at %s, at most %d in as long before: what cannot get a token any more falls back to v1",
-		worst.ID, most, clockTime(x.q.Since), was))
+		worst.ID, most, clockTime(from), was))
 }
 
 // heartbeats makes sure that silence is not death: an instance without a refused call must report something else. One

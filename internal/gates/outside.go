@@ -11,6 +11,7 @@ import (
 	"github.com/imdsctl/imdsctl/internal/clock"
 	"github.com/imdsctl/imdsctl/internal/engine"
 	"github.com/imdsctl/imdsctl/internal/plan"
+	"github.com/imdsctl/imdsctl/internal/policy"
 )
 
 // question is what commands and webhooks are told: the query, without the other gates.
@@ -28,9 +29,6 @@ func ask(q engine.GateQuery, g plan.Gate) ([]byte, error) {
 	return json.Marshal(question{Version: questionVersion, Gate: g.Name, GateQuery: q})
 }
 
-// defaultTimeout is for gates that name none.
-const defaultTimeout = 30 * time.Second
-
 var errTimeout = errors.New("it took too long")
 
 // within gives a context that ends with errTimeout as its cause when the time is over. stop must be called.
@@ -46,7 +44,7 @@ func within(ctx context.Context, c clock.Clock, d time.Duration) (bounded contex
 
 func timeoutOf(g plan.Gate) time.Duration {
 	if g.Timeout <= 0 {
-		return defaultTimeout
+		return policy.DefaultGateTimeout
 	}
 	return g.Timeout
 }

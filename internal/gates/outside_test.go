@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -17,6 +18,7 @@ import (
 	"os/exec"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -26,7 +28,8 @@ import (
 	"github.com/imdsctl/imdsctl/internal/plan"
 )
 
-// timer is a clock that stands still until the test lets all its sleepers go.
+// timer is a clock that stands still until the test lets all its sleepers go. Those that sleep for less than any time limit of these
+// tests only pause, and are not kept.
 type timer struct {
 	clock.Clock
 	over chan struct{}
@@ -34,7 +37,10 @@ type timer struct {
 
 func newTimer() *timer { return &timer{Clock: clock.NewManual(start), over: make(chan struct{})} }
 
-func (c *timer) Sleep(ctx context.Context, _ time.Duration) error {
+func (c *timer) Sleep(ctx context.Context, d time.Duration) error {
+	if d < 5*time.Second {
+		return ctx.Err()
+	}
 	select {
 	case <-c.over:
 		return nil
@@ -315,6 +321,7 @@ func TestWebhook(t *testing.T) {
 		notes  []string
 		fails  []string
 		err    string
+		asked  int // 1 where it is not said
 	}{
 		{name: "passes", status: 200, body: `{"pass": true, "reason": "error budget is full"}`, notes: []string{"pass: error budget is full"}},
 		{name: "created", status: 201, body: `{"pass": true}`, notes: []string{"pass"}},
@@ -327,7 +334,9 @@ func TestWebhook(t *testing.T) {
 		{name: "another spelling", status: 200, body: `{"Pass": true}`, err: `no "pass"`},
 		{name: "two minds", status: 200, body: `{"pass": false, "pass": true}`, err: "twice"},
 		{name: "too much", status: 200, body: `{"pass": true, "reason": "` + strings.Repeat("x", 70_000) + `"}`, err: "more than 65536 bytes"},
-		{name: "an error", status: 500, body: `{"pass": true}`, err: "status 500"},
+		{name: "an error", status: 500, body: `{"pass": true}`, err: "status 500", asked: 3},
+		{name: "overrun", status: 429, body: `{"pass": true}`, err: "status 429", asked: 3},
+		{name: "not allowed", status: 403, body: `{"pass": true}`, err: "status 403"},
 		{name: "elsewhere", status: 307, body: `{"pass": true}`, err: "redirects are not followed"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -353,7 +362,7 @@ func TestWebhook(t *testing.T) {
 			default:
 				mustNote(t, res, "webhook slo", "", c.notes...)
 			}
-			if len(*asked) != 1 {
+			if len(*asked) != max(1, c.asked) {
 				t.Fatalf("asked %d times", len(*asked))
 			}
 			sent := (*asked)[0]
@@ -409,6 +418,117 @@ func TestWebhookThatTakesTooLong(t *testing.T) {
 	q.Gates = []plan.Gate{{Type: plan.GateWebhook, Name: "slo", URL: s.URL, SecretEnv: "HOOK_KEY", Timeout: 5 * time.Second}}
 	if res, err := r.ReadGates(t.Context(), q); err == nil || res.Pass || !strings.Contains(err.Error(), "did not answer within 5s") {
 		t.Errorf("gave %+v, %v", res, err)
+	}
+}
+
+// TestWebhookIsAskedAgain: a connection that broke and a server that is out of order are no answer yet; what comes after them is.
+func TestWebhookIsAskedAgain(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		last string
+		pass bool
+	}{{"it passes", `{"pass": true}`, true}, {"it fails", `{"pass": false}`, false}} {
+		t.Run(c.name, func(t *testing.T) {
+			var bodies []string
+			s := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+				text, _ := io.ReadAll(r.Body)
+				bodies = append(bodies, string(text))
+				switch len(bodies) {
+				case 1:
+					panic(http.ErrAbortHandler)
+				case 2:
+					rw.WriteHeader(http.StatusBadGateway)
+				default:
+					_, _ = io.WriteString(rw, c.last)
+				}
+			}))
+			t.Cleanup(s.Close)
+			w, r := outside(t, gates.Options{HTTP: s.Client(), Env: env(map[string]string{"HOOK_KEY": hookKey})})
+			q := w.query(1)
+			q.Gates = []plan.Gate{{Type: plan.GateWebhook, Name: "slo", URL: s.URL, SecretEnv: "HOOK_KEY"}}
+			res, err := r.ReadGates(t.Context(), q)
+			if err != nil || res.Pass != c.pass {
+				t.Errorf("gave %+v, %v", res, err)
+			}
+			if len(bodies) != 3 || bodies[0] == "" || bodies[1] != bodies[0] || bodies[2] != bodies[0] {
+				t.Errorf("asked %q", bodies)
+			}
+		})
+	}
+}
+
+// pausing is a clock on which the time limit of a gate passes while it pauses between two tries.
+type pausing struct{ *timer }
+
+func (c pausing) Sleep(ctx context.Context, d time.Duration) error {
+	if d >= 5*time.Second {
+		return c.timer.Sleep(ctx, d)
+	}
+	close(c.over)
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+// TestWebhookIsNotAskedBeyondItsTime: the time limit is for all tries together, and the error tells what came of the last.
+func TestWebhookIsNotAskedBeyondItsTime(t *testing.T) {
+	s, asked := hook(t, http.StatusServiceUnavailable, "")
+	w, r := outside(t, gates.Options{HTTP: s.Client(), Clock: pausing{newTimer()}, Env: env(map[string]string{"HOOK_KEY": hookKey})})
+	q := w.query(1)
+	q.Gates = []plan.Gate{{Type: plan.GateWebhook, Name: "slo", URL: s.URL, SecretEnv: "HOOK_KEY", Timeout: 5 * time.Second}}
+	if res, err := r.ReadGates(t.Context(), q); err == nil || res.Pass || !strings.Contains(err.Error(), "status 503") {
+		t.Errorf("gave %+v, %v", res, err)
+	}
+	if len(*asked) != 1 {
+		t.Errorf("asked %d times", len(*asked))
+	}
+}
+
+// stopping is a clock on which the process is interrupted while a gate pauses between two tries.
+type stopping struct {
+	*timer
+	stop context.CancelFunc
+}
+
+func (c stopping) Sleep(ctx context.Context, d time.Duration) error {
+	if d < 5*time.Second {
+		c.stop()
+	}
+	return c.timer.Sleep(ctx, d)
+}
+
+// TestInterruptedWebhook: who was interrupted has not read a gate that failed.
+func TestInterruptedWebhook(t *testing.T) {
+	s, _ := hook(t, http.StatusServiceUnavailable, "")
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	w, r := outside(t, gates.Options{HTTP: s.Client(), Clock: stopping{newTimer(), stop}, Env: env(map[string]string{"HOOK_KEY": hookKey})})
+	q := w.query(1)
+	q.Gates = []plan.Gate{{Type: plan.GateWebhook, Name: "slo", URL: s.URL, SecretEnv: "HOOK_KEY"}}
+	if _, err := r.ReadGates(ctx, q); !errors.Is(err, context.Canceled) {
+		t.Errorf("gave %v", err)
+	}
+}
+
+// TestWebhookOfAStranger: a certificate that is not trusted is no lost connection, and nothing is sent.
+func TestWebhookOfAStranger(t *testing.T) {
+	var connections atomic.Int64
+	s := httptest.NewUnstartedServer(http.NotFoundHandler())
+	s.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+		if state == http.StateNew {
+			connections.Add(1)
+		}
+	}
+	s.Config.ErrorLog = log.New(io.Discard, "", 0)
+	s.StartTLS()
+	t.Cleanup(s.Close)
+	w, r := outside(t, gates.Options{HTTP: &http.Client{Transport: &http.Transport{}}, Env: env(map[string]string{"HOOK_KEY": hookKey})})
+	q := w.query(1)
+	q.Gates = []plan.Gate{{Type: plan.GateWebhook, Name: "slo", URL: s.URL, SecretEnv: "HOOK_KEY"}}
+	if res, err := r.ReadGates(t.Context(), q); err == nil || res.Pass || !strings.Contains(err.Error(), "certificate") {
+		t.Errorf("gave %+v, %v", res, err)
+	}
+	if n := connections.Load(); n != 1 {
+		t.Errorf("asked %d times", n)
 	}
 }
 

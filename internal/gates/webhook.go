@@ -2,9 +2,11 @@ package gates
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/hmac"
 	"crypto/sha256"
+	"crypto/tls"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -42,7 +44,7 @@ func (r *Reader) webhook(ctx context.Context, x *examination, g plan.Gate) error
 	if err != nil {
 		return fmt.Errorf("write the query: %w", err)
 	}
-	a, err := r.post(ctx, g, []byte(key), body)
+	a, err := r.consult(ctx, g, []byte(key), body)
 	if err != nil {
 		return err
 	}
@@ -60,10 +62,33 @@ func (r *Reader) webhook(ctx context.Context, x *examination, g plan.Gate) error
 // mostAnswer bounds the answer of a webhook, in bytes.
 const mostAnswer = 64 << 10
 
-// post sends the signed query once and reads the answer. The URL may hold a secret, so errors name its host only.
-func (r *Reader) post(ctx context.Context, g plan.Gate, key, body []byte) (answer, error) {
+// A webhook that cannot be reached, or is out of order, is asked again after a pause, and again after twice that: what cannot be read
+// puts back a step, and one lost connection is no reason for it.
+const firstPause, lastPause = time.Second, 2 * time.Second
+
+// consult asks until there is an answer or no use in asking again, all within the gate's time.
+func (r *Reader) consult(ctx context.Context, g plan.Gate, key, body []byte) (answer, error) {
 	bounded, stop := within(ctx, r.opt.Clock, timeoutOf(g))
 	defer stop()
+	for pause := firstPause; ; pause *= 2 {
+		a, err := r.post(ctx, bounded, g, key, body)
+		if _, again := errors.AsType[unavailable](err); !again || pause > lastPause {
+			return a, err
+		}
+		if r.opt.Clock.Sleep(bounded, pause) != nil {
+			return a, cmp.Or(ctx.Err(), err) // what the last one came to, where the gate's time is over
+		}
+	}
+}
+
+// unavailable is an error that says nothing of what was asked, and that may be over in a moment.
+type unavailable struct{ error }
+
+func (u unavailable) Unwrap() error { return u.error }
+
+// post sends the signed query once and reads the answer, in the time that bounded gives. The URL may hold a secret, so errors name
+// its host only.
+func (r *Reader) post(ctx, bounded context.Context, g plan.Gate, key, body []byte) (answer, error) {
 	req, err := http.NewRequestWithContext(bounded, http.MethodPost, g.URL, bytes.NewReader(body))
 	if err != nil || req.URL.Host == "" || req.URL.Scheme != "https" && req.URL.Scheme != "http" {
 		return answer{}, errors.New("its URL is not one of http or https")
@@ -88,7 +113,13 @@ func (r *Reader) post(ctx context.Context, g plan.Gate, key, body []byte) (answe
 	case err != nil && errors.Is(context.Cause(bounded), errTimeout):
 		return answer{}, fmt.Errorf("%s did not answer within %s", req.URL.Host, timeoutOf(g))
 	case err != nil:
-		return answer{}, fmt.Errorf("ask %s: %w", req.URL.Host, err)
+		err = fmt.Errorf("ask %s: %w", req.URL.Host, err)
+		if _, untrusted := errors.AsType[*tls.CertificateVerificationError](err); !untrusted {
+			err = unavailable{err}
+		}
+		return answer{}, err
+	case resp.StatusCode >= 500 || resp.StatusCode == http.StatusTooManyRequests:
+		return answer{}, unavailable{fmt.Errorf("%s answered with status %d", req.URL.Host, resp.StatusCode)}
 	case resp.StatusCode < 200 || resp.StatusCode > 299:
 		return answer{}, fmt.Errorf("%s answered with status %d%s", req.URL.Host, resp.StatusCode, redirected(resp.StatusCode))
 	case len(body) > mostAnswer:

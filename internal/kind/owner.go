@@ -9,6 +9,12 @@ import (
 // TagGroup is the tag by which an instance names its Auto Scaling group. Only AWS can set tags that begin with "aws:".
 const TagGroup = "aws:autoscaling:groupName"
 
+// FilterValue is the value of a filter of EC2 that stands for exactly s: in a filter a star and a question mark stand for other
+// text, unless a backslash is before them (Amazon EC2 User Guide, "Find your Amazon EC2 resources").
+func FilterValue(s string) string {
+	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`).Replace(s)
+}
+
 // OwnerByTags tells who created a resource, from the tags that AWS services and tools leave, the nearest owner first:
 // an instance of a group that a CloudFormation stack made belongs to the group. What a service or a cluster's own controller
 // makes and replaces is Managed; what a service says of itself (Operator.Managed) and what follows from references comes

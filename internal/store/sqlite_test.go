@@ -333,6 +333,7 @@ func TestTampering(t *testing.T) {
 		{"the last", `DELETE FROM event WHERE id = (SELECT max(id) FROM event)`},
 		{"a whole chain's events", `DELETE FROM event WHERE chain <> ''`},
 		{"the recorded end", `DELETE FROM event_head WHERE chain = ''`},
+		{"the recorded end's hash", `UPDATE event_head SET hash = zeroblob(32)`},
 		{"a hash with its content", `UPDATE event SET hash = zeroblob(32) WHERE id = 4`},
 		{"an event too many", `INSERT INTO event (rollout, chain, seq, at, name, stack, change, actor, reason, detail, prev_hash, hash)
 			SELECT rollout, chain, seq + 1, at, name, stack, change, actor, reason, detail, hash, hash FROM event
@@ -358,6 +359,9 @@ func TestTampering(t *testing.T) {
 			}
 			if broken == nil {
 				t.Fatal("nobody noticed")
+			}
+			if cut := strings.Contains(broken.Problem, "cut off"); cut != (tt.name == "the last" || tt.name == "a whole chain's events") {
+				t.Errorf("it is said that %s", broken)
 			}
 			says(t, s.Check(t.Context()), "was altered", "r-"+p.Digest[:12])
 		})

@@ -3,6 +3,7 @@ package store
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"database/sql"
 	"encoding/hex"
@@ -10,6 +11,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 
 	"github.com/imdsctl/imdsctl/internal/fleet"
 )
@@ -64,6 +67,8 @@ func (c chains) add(e Event) (problem string, err error) {
 	hash := hex.EncodeToString(sum)
 	c[id] = chainEnd{e.Seq, hash}
 	switch {
+	case e.Seq <= last.seq:
+		return fmt.Sprintf("comes after event %d: it is there twice, or out of its place", last.seq), nil
 	case e.Seq != last.seq+1:
 		return fmt.Sprintf("follows event %d: what was between is missing", last.seq), nil
 	case e.Prev != last.hash:
@@ -123,17 +128,27 @@ func (s *Store) VerifyChain(ctx context.Context, rollout string) (followed Follo
 
 // against compares where chains end with where they are recorded to end.
 func (c chains) against(heads chains) *Break {
-	for id, head := range heads {
-		if end := c[id]; end != head {
+	for _, id := range heads.ids() {
+		switch end, head := c[id], heads[id]; {
+		case end.seq < head.seq:
 			return &Break{Rollout: id.rollout, Chain: id.chain, Seq: end.seq + 1, Problem: "is missing: the end was cut off"}
+		case end != head:
+			return &Break{Rollout: id.rollout, Chain: id.chain, Seq: end.seq, Problem: "is not the one that is recorded as the end of its chain"}
 		}
 	}
-	for id, end := range c {
+	for _, id := range c.ids() {
 		if _, ok := heads[id]; !ok {
-			return &Break{Rollout: id.rollout, Chain: id.chain, Seq: end.seq, Problem: "belongs to a chain without a recorded end"}
+			return &Break{Rollout: id.rollout, Chain: id.chain, Seq: c[id].seq, Problem: "belongs to a chain without a recorded end"}
 		}
 	}
 	return nil
+}
+
+// ids are the chains in a fixed order, so that the first break is always the same one.
+func (c chains) ids() []chainID {
+	return slices.SortedFunc(maps.Keys(c), func(a, b chainID) int {
+		return cmp.Or(cmp.Compare(a.rollout, b.rollout), cmp.Compare(a.chain, b.chain))
+	})
 }
 
 // ExportEvents writes the events of a rollout ("" for all) as JSON lines, oldest first, with their hashes, so that
@@ -214,7 +229,46 @@ func readEvent(line []byte) (Event, error) {
 	if e.Rollout == "" || e.Name == "" {
 		return e, errors.New("it has no rollout, or no event")
 	}
-	return e, nil
+	return e, unambiguous(line, eventKeys())
+}
+
+// eventKeys are the names that an exported event has.
+func eventKeys() []string {
+	return []string{"id", "rollout", "chain", "seq", "at", "event", "stack", "change", "actor", "reason", "detail", "prev_hash", "hash"}
+}
+
+// unambiguous refuses an object that readers of JSON read differently: the hash would be of what one of them sees and another does
+// not. That is a name given twice, or in another spelling than ours, which this decoder takes for ours. keys are the names that may
+// be there; any for nil.
+func unambiguous(object []byte, keys []string) error {
+	dec := json.NewDecoder(bytes.NewReader(object))
+	if _, err := dec.Token(); err != nil {
+		return err
+	}
+	seen := map[string]bool{}
+	for dec.More() {
+		token, err := dec.Token()
+		if err != nil {
+			return err
+		}
+		key, _ := token.(string)
+		var value json.RawMessage
+		if err := dec.Decode(&value); err != nil {
+			return err
+		}
+		switch {
+		case seen[key]:
+			return fmt.Errorf("%q is given twice", key)
+		case keys != nil && !slices.Contains(keys, key):
+			return fmt.Errorf("%q is not how imdsctl writes it", key)
+		case key == "detail" && keys != nil && value[0] == '{':
+			if err := unambiguous(value, nil); err != nil {
+				return err
+			}
+		}
+		seen[key] = true
+	}
+	return nil
 }
 
 func notEvents(where string, cause error) error {

@@ -660,6 +660,15 @@ func export(t *testing.T, open Open) {
 		tampered("another order", 1, func(l []string) []string { l[0], l[1] = l[1], l[0]; return l })
 		_, _, err = store.VerifyEvents(strings.NewReader(lines[0]+"nonsense\n"), "events.jsonl")
 		mustSay(t, err, "events.jsonl:2", "no event that imdsctl exported")
+		// What one reader takes for the event and another does not: a second name, in our spelling or another, before the true one.
+		acted := lines[slices.IndexFunc(lines, func(l string) bool { return strings.Contains(l, `"actor"`) && strings.Contains(l, `"detail"`) })]
+		for added, say := range map[string]string{`"actor":"eve",`: `"actor" is given twice`, `"Actor":"eve",`: `"Actor" is not how`,
+			`"ACTOR":"eve",`: `"ACTOR" is not how`, `"detail":{"n":"1"},`: `"detail" is given twice`} {
+			_, _, err = store.VerifyEvents(strings.NewReader(strings.Replace(acted, "{", "{"+added, 1)), "events.jsonl")
+			mustSay(t, err, "events.jsonl:1", say)
+		}
+		_, _, err = store.VerifyEvents(strings.NewReader(strings.Replace(acted, `"detail":{`, `"detail":{"n":"1","n":"2",`, 1)), "events.jsonl")
+		mustSay(t, err, "events.jsonl:1", `"n" is given twice`)
 	}
 	if err := f.ExportEvents(t.Context(), io.Discard, "r-none"); !errors.Is(err, store.ErrUnknownRollout) {
 		t.Errorf("a rollout that is not: %v", err)
