@@ -9,6 +9,7 @@ import (
 	"github.com/imdsctl/imdsctl/internal/app"
 	"github.com/imdsctl/imdsctl/internal/assess"
 	"github.com/imdsctl/imdsctl/internal/awssim/autoscaling"
+	"github.com/imdsctl/imdsctl/internal/awssim/core"
 	"github.com/imdsctl/imdsctl/internal/awssim/ec2"
 	"github.com/imdsctl/imdsctl/internal/fleet"
 	"github.com/imdsctl/imdsctl/internal/inventory"
@@ -142,6 +143,65 @@ func TestWhyExplains(t *testing.T) {
 			t.Errorf("error %v", err)
 		}
 	})
+}
+
+// fleetsOfCallers has a Spot Fleet and a fleet that launched once, both from one template, each with a quiet instance and one that
+// calls v1, which only its lineage tells of.
+func fleetsOfCallers() *core.Seed {
+	const request, once = "sfr-00000001-1111-2222-3333-444444444444", "fleet-00000001-1111-2222-3333-444444444444"
+	member := func(n int, tag, name string) string {
+		return instance(id(n), "optional", fmt.Sprintf(`, "template": %q, "version": 1, "tags": {%q: %q}`, template, tag, name))
+	}
+	return organization(
+		in(shop, ireland, map[string]string{
+			"ec2": strings.TrimSuffix(ec2Section(fmt.Sprintf(`{"id": %q, "name": "web", "versions": [{"data": {"ImageId": %q, "InstanceType": "m5.large",
+				"MetadataOptions": {"HttpTokens": "optional"}}}]}`, template, image),
+				member(1, "aws:ec2spot:fleet-request-id", request), member(2, "aws:ec2spot:fleet-request-id", request),
+				member(3, "aws:ec2:fleet-id", once), instance(id(4), "optional", fmt.Sprintf(`, "template": %q, "version": 1`, template))), "}") +
+				fmt.Sprintf(`, "spot_fleets": [{"id": %q, "settled": true, "config": {"Type": "maintain", "TargetCapacity": 2, "LaunchTemplateConfigs":
+				[{"LaunchTemplateSpecification": {"LaunchTemplateId": %q, "Version": "1"}}]}}]}`, request, template),
+		}),
+		runs(modern(`{"instances": ["`+id(1)+`", "`+id(3)+`"]}`), legacy(`{"instances": ["`+id(2)+`", "`+id(4)+`"]}`)),
+	)
+}
+
+// TestWhyKnowsFleets: the verdict from live calls is that of a scan, for members of a fleet that is there and of one that is not, and
+// neither is ready while it cannot be read which of the two holds.
+func TestWhyKnowsFleets(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, fleetsOfCallers(), baseConfig)
+	judge := func(want assess.Status, code assess.Code) {
+		t.Helper()
+		mustScan(t, w.app)
+		scanned := verdicts(t, w.app, inventory.KindInstance)
+		for _, i := range []string{id(1), id(3)} {
+			report, err := w.app.Why(t.Context(), app.WhyOptions{Instance: i, Account: shop, Region: ireland})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if report.Verdict.Status != want || !report.Verdict.Has(code) || scanned[i] != want {
+				t.Errorf("%s is %s (%s), and %s to a scan, want %s", i, report.Verdict.Status, report.Verdict.Why(), scanned[i], want)
+			}
+		}
+	}
+	judge(assess.Blocked, assess.CodeLineageV1Calls)
+	for _, action := range []string{"DescribeFleets", "DescribeSpotFleetRequests"} {
+		if _, err := w.AddFault(core.Fault{Service: "ec2", Action: action, Deny: true}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	mustScan(t, w.app)
+	scanned := verdicts(t, w.app, inventory.KindInstance)
+	if scanned[id(1)] == assess.Ready || scanned[id(3)] != assess.Unknown {
+		t.Errorf("without the fleets %s is %s and %s is %s", id(1), scanned[id(1)], id(3), scanned[id(3)])
+	}
+	report, err := w.app.Why(t.Context(), app.WhyOptions{Instance: id(3), Account: shop, Region: ireland})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if report.Verdict.Status != assess.Unknown || len(report.Gaps) != 1 {
+		t.Errorf("without the fleets %s is %s (%s), gaps %v", id(3), report.Verdict.Status, report.Verdict.Why(), report.Gaps)
+	}
 }
 
 func TestDoctor(t *testing.T) {

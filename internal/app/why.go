@@ -170,7 +170,16 @@ func (q *inquiry) report(ctx context.Context, id string) (*WhyReport, error) {
 	q.part(inventory.KindAccountDefaults, q.read(ctx, inventory.KindAccountDefaults, ""))
 	group, inGroup := subject.Link(inventory.MemberOf)
 	template, templated := subject.Link(inventory.LaunchedFrom)
-	switch {
+	if tag := fleetTag(group.To.Kind); inGroup && tag != "" {
+		err := q.fleet(ctx, group.To)
+		if gone := fleet.ClassOf(err) == fleet.ErrGone; gone {
+			inGroup, err = !templated, nil // its template speaks for what it launched once
+		}
+		q.part(group.To.Kind, err)
+	}
+	switch tag := fleetTag(group.To.Kind); {
+	case inGroup && tag != "":
+		q.part(inventory.KindInstance, q.members(ctx, tag, group.To.ID))
 	case inGroup:
 		q.part(inventory.KindAutoScaling, q.group(ctx, group.To)) // its members too
 		q.part(inventory.KindInstance, nil)
@@ -234,6 +243,43 @@ func (q *inquiry) group(ctx context.Context, ref fleet.Ref) error {
 		return err
 	}
 	q.add(g)
+	q.sources(ctx, &g)
+	err = q.members(ctx, kind.TagGroup, ref.ID)
+	if past, ok := drv.(kind.HistoryReader); ok && err == nil {
+		err = past.History(ctx, q.since(), func(r inventory.Resource) error {
+			if l, ok := r.Link(inventory.MemberOf); ok && l.To == ref {
+				q.add(r)
+			}
+			return nil
+		})
+	}
+	return err
+}
+
+// fleetTag is the tag by which an instance names its fleet of a kind; empty where the kind is none.
+func fleetTag(kindName string) string {
+	switch kindName {
+	case inventory.KindFleet:
+		return "aws:ec2:fleet-id"
+	case inventory.KindSpotFleet:
+		return "aws:ec2spot:fleet-request-id"
+	}
+	return ""
+}
+
+// fleet adds the instance's fleet and what it launches from; an error of class fleet.ErrGone where it launches nothing any more.
+func (q *inquiry) fleet(ctx context.Context, ref fleet.Ref) error {
+	f, err := q.driver(ref.Kind).Read(ctx, ref.ID)
+	if err != nil {
+		return err
+	}
+	q.add(f)
+	q.sources(ctx, &f)
+	return nil
+}
+
+// sources adds what a launcher launches from.
+func (q *inquiry) sources(ctx context.Context, g *inventory.Resource) {
 	pins := map[fleet.Ref][]string{}
 	for _, l := range g.Links {
 		if l.Relation == inventory.LaunchesFrom {
@@ -247,16 +293,6 @@ func (q *inquiry) group(ctx context.Context, ref fleet.Ref) error {
 			q.part(to.Kind, q.read(ctx, to.Kind, to.ID))
 		}
 	}
-	err = q.members(ctx, kind.TagGroup, ref.ID)
-	if past, ok := drv.(kind.HistoryReader); ok && err == nil {
-		err = past.History(ctx, q.since(), func(r inventory.Resource) error {
-			if l, ok := r.Link(inventory.MemberOf); ok && l.To == ref {
-				q.add(r)
-			}
-			return nil
-		})
-	}
-	return err
 }
 
 // since is from when on members that are no more tell something.
@@ -336,7 +372,7 @@ func (q *inquiry) images(ctx context.Context, subject fleet.Ref) {
 func (q *inquiry) members(ctx context.Context, tag, value string) error {
 	client := ec2.NewFromConfig(q.session.Config())
 	in := &ec2.DescribeInstancesInput{MaxResults: aws.Int32(1000), IncludeManagedResources: aws.Bool(true),
-		Filters: []types.Filter{{Name: aws.String("tag:" + tag), Values: []string{value}}}}
+		Filters: []types.Filter{{Name: aws.String("tag:" + tag), Values: []string{kind.FilterValue(value)}}}}
 	var ids []string
 	for {
 		out, err := client.DescribeInstances(ctx, in)

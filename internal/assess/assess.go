@@ -139,6 +139,7 @@ func (j *judge) host(r *inventory.Resource) *Verdict {
 	if j.settled(v, r, r.Options()) {
 		if v.Has(CodeRequired) && !j.index.Owner(r).Managed {
 			v.Want = fleet.Options{HopLimit: j.want(r, r.Options()).HopLimit}
+			j.keepHops(v, r)
 		}
 		return v
 	}
@@ -148,6 +149,19 @@ func (j *judge) host(r *inventory.Resource) *Verdict {
 		v.add(CodeNotRunning, "it is %s; its group's history speaks for it", r.Status)
 	}
 	return v
+}
+
+// keepHops takes a lower hop limit back from an instance that requires tokens while its lineage calls v1: the callers may be
+// containers that no token reaches on the members with fewer hops, and here they would have nothing to fall back to.
+func (j *judge) keepHops(v *Verdict, r *inventory.Resource) {
+	b, f := v.Basis, j.joint(v.Basis.Lineage)
+	calls := b.Calls > 0 || b.Rejected > 0 || len(f.calls)+len(f.refused) > 0
+	if !calls || v.Want.HopLimit >= r.Options().HopLimit {
+		return
+	}
+	if _, accepted := j.in.Policy.OverrideFor(j.facts(r)); !accepted {
+		v.Want.HopLimit = 0
+	}
 }
 
 // settled sets the verdict where evidence is not asked: exempt, an endpoint that is off, tokens required, a service's own.
@@ -249,6 +263,9 @@ func (j *judge) unobservable(v *Verdict, r *inventory.Resource) {
 func lineageKinds(v *Verdict) []string {
 	if v.Basis.Lineage.Kind == inventory.KindAutoScaling {
 		return []string{inventory.KindInstance, inventory.KindAutoScaling}
+	}
+	if ofFleets(v.Basis.Lineage.Kind) { // of one that has ended the template's other instances speak
+		return []string{inventory.KindInstance, v.Basis.Lineage.Kind}
 	}
 	if v.Basis.Lineage == v.Ref {
 		return []string{v.Ref.Kind}

@@ -411,6 +411,37 @@ func TestHopLimitRule(t *testing.T) {
 	}
 }
 
+// TestHopsAreKeptWhereTheLineageCalls: an instance that requires tokens is given fewer hops only while nothing of its lineage calls
+// v1, for the callers may be containers that no token reaches; more hops break nobody.
+func TestHopsAreKeptWhereTheLineageCalls(t *testing.T) {
+	for name, c := range map[string]struct {
+		has    string
+		calls  int64
+		config string
+		want   int
+	}{
+		"quiet, fewer":              {"3", 0, "", 2},
+		"calling, fewer":            {"3", 5, "", 0},
+		"calling, more":             {"1", 5, "", 2},
+		"calling, as it is":         {"2", 5, "", 0},
+		"calling, and accepted":     {"3", 5, "overrides: [{match: {name: \"*\"}, owner: bob, reason: it is a test}]\n", 2},
+		"calling, other's accepted": {"3", 5, "overrides: [{match: {name: other}, owner: bob, reason: it is a test}]\n", 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld()
+			w.config = "hop_limit: {default: 2}\n" + c.config
+			w.group("web", "lt-1", "$Default")
+			w.template("lt-1", map[string]fleet.Options{"1": optional()}, "1", "1")
+			closed := w.instance("i-closed", 10, memberOf("web"), set(fleet.FieldTokens, "required"), set(fleet.FieldHopLimit, c.has))
+			w.covers(w.instance("i-open", 13.9, memberOf("web")), 14, 0, c.calls)
+			v := w.judge(t).Verdict(closed)
+			if v.Status != assess.Done || v.Want.HopLimit != c.want || v.Want.Tokens != "" {
+				t.Errorf("%s, wants %+v, want done and a hop limit of %d", v.Status, v.Want, c.want)
+			}
+		})
+	}
+}
+
 // More evidence never makes a blocked lineage ready, a v1 call anywhere blocks it, and ready always rests on coverage.
 func TestEvidenceIsMonotonous(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {

@@ -402,7 +402,7 @@ func (j *judge) certified(v *Verdict, f *joint) {
 func (j *judge) refusedBy(v *Verdict, f *joint) {
 	v.Status = Blocked
 	j.tell(v, CodeNotCertified, f.refused, func(x *evidence.Finding) string {
-		return fmt.Sprintf("%s failed its certification on %s (%s)", cmp.Or(x.Detail, x.Subject.String()), stamp(x.First),
+		return fmt.Sprintf("a certification failed on %s: %s (%s)", stamp(x.First), cmp.Or(x.Detail, x.Subject.String()),
 			cmp.Or(x.Origin, x.Source.Title()))
 	})
 }

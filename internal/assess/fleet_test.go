@@ -51,3 +51,30 @@ func TestInstancesOfAFleetThatLaunchesNoMore(t *testing.T) {
 		})
 	}
 }
+
+// TestAFleetThatWasNotRead: an instance of a fleet is not ready while it is not known whether the fleet will replace it, or whether
+// the other instances of its template speak for it.
+func TestAFleetThatWasNotRead(t *testing.T) {
+	scope := func(kind string, s inventory.ScopeStatus) inventory.Scope {
+		return inventory.Scope{Place: place, Kind: kind, Status: s, At: now}
+	}
+	for name, c := range map[string]struct {
+		fleets []inventory.Scope
+		want   assess.Status
+	}{
+		"read":     {[]inventory.Scope{scope(inventory.KindFleet, inventory.ScopeComplete)}, assess.Ready},
+		"a gap":    {[]inventory.Scope{scope(inventory.KindFleet, inventory.ScopeGap)}, assess.Unknown},
+		"excluded": {[]inventory.Scope{scope(inventory.KindFleet, inventory.ScopeExcluded)}, assess.Unknown},
+		"not yet":  {nil, assess.Unknown},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld()
+			w.scopes = append(c.fleets, scope(inventory.KindInstance, inventory.ScopeComplete))
+			i := w.instance("i-1", 13.9, inFleet("fleet-1"), launchedFrom("lt-1"))
+			w.covers(i, 14, 0, 0)
+			if got := w.judge(t).Verdict(i); got.Status != c.want {
+				t.Errorf("it is %s (%s), want %s", got.Status, got.Why(), c.want)
+			}
+		})
+	}
+}

@@ -281,7 +281,10 @@ func level(source *inventory.Resource, selector string) (l Level, version string
 	version, said, ok := launchOptions(source, selector)
 	l = Level{Origin: originOf(source.Ref.Kind), Version: version, Where: source.Ref.ID, Says: said}
 	if !ok {
-		l.Unread = fmt.Sprintf("version %s (%s) of its template %s was not read", selector, version, source.Ref.ID)
+		l.Unread = fmt.Sprintf("version %s of its template %s was not read: it may have been deleted", selector, source.Ref.ID)
+		if version != selector && version != "" {
+			l.Unread = fmt.Sprintf("version %s (%s) of its template %s was not read", selector, version, source.Ref.ID)
+		}
 		if l.Origin == OriginConfiguration {
 			l.Unread = "what the launch configuration " + source.Ref.ID + " says was not read"
 		}

@@ -12,8 +12,9 @@ import (
 // template it was launched from; else its own.
 func (j *judge) lineage(r *inventory.Resource) fleet.Ref {
 	group, grouped := r.Link(inventory.MemberOf)
-	// A fleet that is not there any more, or that launched once and for all, will not replace the instance.
-	ended := (group.To.Kind == inventory.KindFleet || group.To.Kind == inventory.KindSpotFleet) && j.index.Group(r) == nil
+	// A fleet that is not there any more, or that launched once and for all, will not replace the instance. One that could not be
+	// read may be there.
+	ended := ofFleets(group.To.Kind) && j.index.Group(r) == nil && j.missing(group.To.Kind) == ""
 	if grouped && !ended {
 		return group.To
 	}
@@ -24,6 +25,11 @@ func (j *judge) lineage(r *inventory.Resource) fleet.Ref {
 		return group.To // what it launched beside this one
 	}
 	return r.Ref
+}
+
+// ofFleets tells whether a kind is that of EC2 Fleets or Spot Fleets.
+func ofFleets(kind string) bool {
+	return kind == inventory.KindFleet || kind == inventory.KindSpotFleet
 }
 
 // basis joins the evidence of a lineage, terminated members included. It is computed once for each lineage.

@@ -247,7 +247,7 @@ func (s *session) attentionTable(r *app.AttentionReport, items []worklist.Item) 
 		if n > 0 {
 			fmt.Fprintln(s.env.Out)
 		}
-		fmt.Fprintf(s.env.Out, "%s%s\n", s.out.paint(bold, group[0].Owner.Name), s.out.paint(dim, ", by "+group[0].Owner.By))
+		fmt.Fprintf(s.env.Out, "%s%s\n", s.out.paint(bold, visible(group[0].Owner.Name)), s.out.paint(dim, ", by "+group[0].Owner.By))
 		for i := range group {
 			s.attentionLine(&group[i])
 		}

@@ -143,7 +143,7 @@ func (s *session) showDryChange(c *app.DryRunChange, said string) string {
 	words, colour := dryWords(c.Outcome)
 	name := ""
 	if c.Change.Name != "" && c.Change.Name != c.Change.Ref.ID {
-		name = " " + c.Change.Name
+		name = " " + visible(c.Change.Name)
 	}
 	fmt.Fprintf(s.env.Out, "    %s  %s%s  %s\n", s.out.paint(colour, fmt.Sprintf("%-25s", words)),
 		s.out.paint(bold, c.Change.Ref.ID), name, s.out.paint(dim, c.Change.Action))

@@ -172,11 +172,11 @@ func (s *session) showStackDifferences(stacks []plan.StackDifference, most int) 
 		where := placeWords(st.Place)
 		switch st.Only {
 		case plan.OnlyNew:
-			fmt.Fprintf(s.env.Out, "  %s %s  %s, wave %s\n", s.out.paint(green, "+"), s.out.paint(bold, st.Name), where, st.To)
+			fmt.Fprintf(s.env.Out, "  %s %s  %s, wave %s\n", s.out.paint(green, "+"), s.out.paint(bold, visible(st.Name)), where, st.To)
 		case plan.OnlyOld:
-			fmt.Fprintf(s.env.Out, "  %s %s  %s, was in wave %s\n", s.out.paint(red, "−"), s.out.paint(bold, st.Name), where, st.From)
+			fmt.Fprintf(s.env.Out, "  %s %s  %s, was in wave %s\n", s.out.paint(red, "−"), s.out.paint(bold, visible(st.Name)), where, st.From)
 		default:
-			fmt.Fprintf(s.env.Out, "  %s %s  %s\n", s.out.paint(yellow, "~"), s.out.paint(bold, st.Name), where)
+			fmt.Fprintf(s.env.Out, "  %s %s  %s\n", s.out.paint(yellow, "~"), s.out.paint(bold, visible(st.Name)), where)
 			for _, f := range st.Fields {
 				s.showField("      ", f)
 			}
@@ -270,7 +270,7 @@ func withoutEchoes(fields []plan.Field) []plan.Field {
 func (s *session) entryWords(e *plan.Entry) string {
 	words := s.out.paint(bold, e.Ref.ID)
 	if e.Name != "" && e.Name != e.Ref.ID {
-		words += " " + e.Name
+		words += " " + visible(e.Name)
 	}
 	words += " (" + e.Ref.Kind + ")"
 	if e.Action != "" {

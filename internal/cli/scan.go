@@ -313,7 +313,7 @@ func (s *session) showGaps(gaps []inventory.Scope) {
 	s.hint("`imdsctl doctor` says what is missing in each account.")
 }
 
-func oneLine(text string) string { return strings.Join(strings.Fields(text), " ") }
+func oneLine(text string) string { return visible(strings.Join(strings.Fields(text), " ")) }
 
 // brief writes a duration with the two units that matter.
 func brief(d time.Duration) string { return report.Brief(d) }

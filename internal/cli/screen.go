@@ -3,6 +3,9 @@ package cli
 import (
 	"io"
 	"os"
+	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/jedib0t/go-pretty/v6/table"
@@ -47,6 +50,28 @@ func newScreen(env Env, w io.Writer) *screen {
 	return s
 }
 
+// sgr are the escape sequences that paint makes.
+var sgr = regexp.MustCompile("\x1b\\[[0-9;]*m")
+
+// visible is text for a person to look at, painted or not: names and tags are strangers', and a character in them that would begin a
+// line, move the cursor or turn the text around is shown as what it is.
+func visible(words string) string {
+	if strings.IndexFunc(words, func(r rune) bool { return !strconv.IsPrint(r) }) < 0 {
+		return words
+	}
+	var b strings.Builder
+	for rest := words; rest != ""; {
+		at := sgr.FindStringIndex(rest)
+		if at == nil {
+			at = []int{len(rest), len(rest)}
+		}
+		b.WriteString(printable(rest[:at[0]]))
+		b.WriteString(rest[at[0]:at[1]])
+		rest = rest[at[1]:]
+	}
+	return b.String()
+}
+
 // paint wraps text in a style where the stream shows colours.
 func (s *screen) paint(st style, words string) string {
 	if !s.colour || st == "" || words == "" {
@@ -68,6 +93,13 @@ type column struct {
 // ellipsis.
 func (s *screen) table(columns []column, rows [][]string) string {
 	widths := make([]int, len(columns))
+	rows = slices.Clone(rows)
+	for n := range rows {
+		rows[n] = slices.Clone(rows[n])
+		for i, cell := range rows[n] {
+			rows[n][i] = visible(cell)
+		}
+	}
 	for i, c := range columns {
 		widths[i] = len(c.title)
 		for _, r := range rows {
@@ -183,6 +215,7 @@ func (s *screen) block(lead, words, indent string) string {
 	b.WriteString(lead)
 	at := text.StringWidthWithoutEscSequences(lead)
 	for i, w := range strings.Fields(words) {
+		w = visible(w)
 		n := text.StringWidthWithoutEscSequences(w)
 		switch {
 		case i == 0:

@@ -3,6 +3,7 @@ package cli
 import (
 	"bytes"
 	"context"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -37,6 +38,31 @@ func TestTableFitsItsScreen(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestStrangersTextIsShownAsItIs: whatever a name holds, a table has one line a row, and nothing in it moves the cursor or turns the
+// text around; what paint wraps stays painted.
+func TestStrangersTextIsShownAsItIs(t *testing.T) {
+	name := "web\nready\ti-1\r\u009b2J\x1b[2J\x1b]0;t\a\u202eevil\xff"
+	for _, colour := range []bool{false, true} {
+		s := &screen{colour: colour, width: 400}
+		table := s.table([]column{{title: "NAME"}, {title: "STATUS"}}, [][]string{{name, s.paint(red, "blocked")}, {s.paint(bold, name), "x"}})
+		for _, shown := range []string{table, s.wrap("  "+name, ""), s.labelled("  name ", name), oneLine(name), s.paint(dim, visible(name))} {
+			rest := sgr.ReplaceAllString(strings.TrimSuffix(shown, "\n"), "")
+			if at := strings.IndexFunc(rest, func(r rune) bool { return !strconv.IsPrint(r) && r != '\n' }); at >= 0 {
+				t.Errorf("colour %v: %q shows %q", colour, shown, rest[at:])
+			}
+		}
+		if n := strings.Count(table, "\n"); n != 3 {
+			t.Errorf("colour %v: %d lines for two rows and a head:\n%s", colour, n, table)
+		}
+		if colour != strings.Contains(table, "\x1b[31mblocked\x1b[0m") {
+			t.Errorf("colour %v: what was painted is %q", colour, table)
+		}
+	}
+	if got, want := visible("Größe ✓ 日本"), "Größe ✓ 日本"; got != want {
+		t.Errorf("%q is shown as %q", want, got)
+	}
 }
 
 // Wrapped words are all there, in order, and no line is too long unless a single word is.

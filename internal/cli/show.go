@@ -169,7 +169,7 @@ func (s *session) showStack(p *plan.Plan, st *plan.Stack) {
 		ring = fmt.Sprintf(", ring %d", st.Ring+1)
 	}
 	fmt.Fprintf(s.env.Out, "%s %s  wave %d (%s)%s, account %s, %s, %s criticality\n", s.out.paint(bold, st.ID),
-		s.out.paint(bold, st.Name), st.Wave+1, p.Header.Waves[st.Wave].Name, ring, st.Place.Account, st.Place.Region, st.Criticality)
+		s.out.paint(bold, visible(st.Name)), st.Wave+1, p.Header.Waves[st.Wave].Name, ring, st.Place.Account, st.Place.Region, st.Criticality)
 	s.showStackRisk(st)
 	s.showStackHead(p, st)
 	for i, step := range st.Steps {
@@ -196,7 +196,7 @@ func (s *session) showChange(c *plan.Change) {
 	}
 	name := c.Name
 	if name != "" && name != c.Ref.ID {
-		name = " " + name
+		name = " " + visible(name)
 	} else {
 		name = ""
 	}

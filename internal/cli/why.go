@@ -125,7 +125,7 @@ func (s *session) showWhy(w *app.WhyReport) {
 	r := w.Resource
 	title := s.out.paint(bold, r.Ref.ID)
 	if r.Name != "" {
-		title += " " + r.Name
+		title += " " + visible(r.Name)
 	}
 	verdict := "not judged"
 	if w.Verdict != nil {

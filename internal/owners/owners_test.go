@@ -92,14 +92,15 @@ func TestParseShownState(t *testing.T) {
 // What cannot be read names the file and what to do, and quotes nothing of it.
 func TestBadStates(t *testing.T) {
 	for text, want := range map[string]string{
-		`{"version": 4, "resources": [` + secret:                "is not JSON",
-		`{"version": 4, "resources": {"` + secret + `": 1}}`:    "no Terraform state",
-		`{"version": 3, "modules": [{"x": "` + secret + `"}]}`:  "format 3",
-		`{"encrypted_data": "` + secret + `", "version": 4}`:    "encrypted",
-		`{"format_version": "1.2", "planned_values": {"a": 1}}`: "is a Terraform plan",
-		`{"password": "` + secret + `"}`:                        "is no Terraform state",
-		`[]`:                                                    "no Terraform state",
-		``:                                                      "is not JSON",
+		`{"version": 4, "resources": [` + secret:                                                                 "is not JSON",
+		`{"version": 4, "resources": {"` + secret + `": 1}}`:                                                     "no Terraform state",
+		`{"version": 3, "modules": [{"x": "` + secret + `"}]}`:                                                   "format 3",
+		`{"version": 3, "backend": {"type": "s3", "config": {"secret_key": "` + secret + `"}}, "modules": [{}]}`: "where Terraform keeps the state",
+		`{"encrypted_data": "` + secret + `", "version": 4}`:                                                     "encrypted",
+		`{"format_version": "1.2", "planned_values": {"a": 1}}`:                                                  "is a Terraform plan",
+		`{"password": "` + secret + `"}`:                                                                         "is no Terraform state",
+		`[]`:                                                                                                     "no Terraform state",
+		``:                                                                                                       "is not JSON",
 	} {
 		_, err := ParseTerraform([]byte(text), "bad.tfstate")
 		d, ok := errors.AsType[fleet.Diagnostic](err)

@@ -80,6 +80,7 @@ type document struct {
 	Planned       json.RawMessage   `json:"planned_values"`
 	Encrypted     json.RawMessage   `json:"encrypted_data"` // OpenTofu
 	Modules       []json.RawMessage `json:"modules"`        // version 3 and older
+	Backend       json.RawMessage   `json:"backend"`        // of .terraform/terraform.tfstate, which only says where the state is
 }
 
 type stateResource struct {
@@ -152,6 +153,9 @@ func (d *document) objects(name string) ([]object, error) {
 	switch {
 	case len(d.Encrypted) > 0:
 		return nil, bad(name, "is an encrypted state", "Give the output of `tofu show -json` instead, and delete it when the scan is done.")
+	case len(d.Backend) > 0 && len(d.Resources) == 0:
+		return nil, bad(name, "only says where Terraform keeps the state, and is no state",
+			"Give what `terraform state pull` writes, and keep .terraform out of the pattern.")
 	case d.Version != nil && *d.Version != stateVersion:
 		return nil, bad(name, fmt.Sprintf("is a Terraform state of format %d, and format %d is read", *d.Version, stateVersion),
 			"Run `terraform apply -refresh-only` with Terraform 0.12 or later, which writes the state anew.")

@@ -207,31 +207,46 @@ func (p *proposal) order(sources map[string]bool) []string {
 // while IMDSv1 is allowed a container whose token does not reach it falls back, and with tokens required it fails. 0 keeps
 // the version's own.
 func (p *proposal) hopLimit(version string) int {
-	most, ran, wanted := 0, 0, false
-	weigh := func(v *assess.Verdict) {
-		if v == nil {
-			return
+	own := p.template.Launch[version].HopLimit
+	most, ran, short, wanted := 0, 0, false, false
+	weigh := func(v *assess.Verdict, gets, runs int) {
+		if v != nil {
+			wanted = wanted || v.Want.HopLimit != 0
+			most = max(most, cmp.Or(v.Want.HopLimit, gets))
 		}
-		wanted = wanted || v.Want.HopLimit != 0
-		most = max(most, cmp.Or(v.Want.HopLimit, v.Effective.HopLimit, p.template.Launch[version].HopLimit))
+		ran, short = max(ran, runs), short || runs > gets
 	}
 	for _, u := range slices.Concat(p.byDefault, p.byLatest, p.byNumber) {
 		if u.version == version {
-			weigh(u.verdict)
-			ran = max(ran, u.proven)
+			weigh(u.verdict, cmp.Or(own, p.given(u)), u.proven)
 		}
 	}
 	if version == p.def && len(p.direct) > 0 {
-		weigh(p.verdict)
 		for _, u := range p.direct {
-			ran = max(ran, u.proven)
+			weigh(p.verdict, cmp.Or(own, p.verdict.Effective.HopLimit, ec2Hops), u.proven)
 		}
 	}
-	own := cmp.Or(p.template.Launch[version].HopLimit, most, 1) // 1 is what EC2 gives where nobody says anything
-	if !wanted && ran <= own {
+	if !wanted && !short {
 		return 0
 	}
 	return max(most, ran)
+}
+
+// ec2Hops is what EC2 gives where nobody says anything.
+const ec2Hops = 1
+
+// given is the hop limit that a user's launches get from the account's default or the image where the version says none. The
+// user's verdict tells, but only of one of its launches: of one that launches from several versions or images it may be
+// another, and EC2's own is the least that it can be.
+func (p *proposal) given(u *user) int {
+	if u.verdict == nil || slices.ContainsFunc(u.Links, func(l inventory.Link) bool {
+		return l.Relation == inventory.LaunchesFrom &&
+			(l.To != p.template.Ref || inventory.ResolveVersion(p.template, l.Selector) != u.version ||
+				u.Attrs[inventory.AttrImage+"/"+l.Field] != "")
+	}) {
+		return ec2Hops
+	}
+	return cmp.Or(u.verdict.Effective.HopLimit, ec2Hops)
 }
 
 // allowed tells whether the template may get new versions at all, and says why where it may not.

@@ -355,6 +355,52 @@ func TestCopyGivesTheHopsItsInstancesRunWith(t *testing.T) {
 	}
 }
 
+// TestHopsOfAnotherTemplateAreNotThisOnes: what else a user launches from, and what other users get, tells nothing of what this
+// one's launches get from a version that says no hop limit.
+func TestHopsOfAnotherTemplateAreNotThisOnes(t *testing.T) {
+	other := func(s *site, group fleet.Ref) {
+		r := &s.snapshot.Resources[len(s.snapshot.Resources)-1]
+		r.Links = append(r.Links, inventory.Link{Relation: inventory.LaunchesFrom, To: ref(inventory.KindLaunchTemplate, "lt-0aaaaaaaaaaaaaaaa"),
+			Selector: "1", Field: "Overrides.0.Version"})
+		s.verdicts[group].Effective = fleet.Options{HopLimit: 3}
+	}
+	for name, c := range map[string]struct {
+		by   int // the hop limit of the group's next launch, as its verdict has it
+		ran  int
+		with func(s *site, group fleet.Ref) // what else there is
+		want string
+	}{
+		"the account's default gives as many": {2, 2, nil, ""},
+		"the account's default gives fewer":   {2, 3, nil, "3"},
+		"the group's other template has more": {1, 2, other, "2"},
+		"another group gets more": {1, 2, func(s *site, _ fleet.Ref) {
+			other(s, s.group("mixed", "$Default", assess.Ready))
+		}, "2"},
+		"an image of its own": {2, 2, func(s *site, _ fleet.Ref) {
+			s.snapshot.Resources[1].Attrs = map[string]string{inventory.AttrImage + "/" + groupField: "ami-0123456789abcdef0"}
+		}, "2"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newSite(1, 1, "")
+			web := s.group("web", "$Default", assess.Ready)
+			s.verdicts[web].Effective = fleet.Options{HopLimit: c.by}
+			if c.with != nil {
+				c.with(s, web)
+			}
+			s.snapshot.Resources = append(s.snapshot.Resources, inventory.Resource{Ref: ref(inventory.KindInstance, "i-0123456789abcdef0"),
+				Status: inventory.StatusRunning, State: fleet.Options{Tokens: fleet.TokensOptional, Endpoint: fleet.Enabled, HopLimit: c.ran}.State(),
+				Links: []inventory.Link{{Relation: inventory.MemberOf, To: web}}})
+			needs, manuals := s.propose()
+			if len(manuals) != 0 || len(needs) < 2 {
+				t.Fatalf("needs %v, manual steps %v", steps(needs), manuals)
+			}
+			if got := needs[len(needs)-2].Params[fleet.FieldHopLimit]; got != c.want {
+				t.Errorf("the copy has hop limit %q, want %q: %v", got, c.want, steps(needs))
+			}
+		})
+	}
+}
+
 func TestProposeHopLimit(t *testing.T) {
 	s := newSite(1, 1)
 	s.template().Launch["1"] = fleet.Options{Tokens: fleet.TokensOptional, HopLimit: 3, Tags: fleet.Enabled}
