@@ -178,6 +178,12 @@ func TestThePageOfAPlan(t *testing.T) {
 		page.Open(t, write(t, "preview.html", &preview, o), views[2])
 		legible(t, page, views[2])
 	})
+	t.Run("names as long as they may be", func(t *testing.T) {
+		for _, v := range []browser.View{views[0], views[2], views[5]} {
+			page.Open(t, write(t, "names.html", longNames(p), o), v)
+			legible(t, page, v)
+		}
+	})
 	t.Run("nothing to change", func(t *testing.T) {
 		empty := &plan.Plan{Digest: p.Digest, Header: plan.Header{Created: start, Taken: start, Tool: "1.4.0"}}
 		page.Open(t, write(t, "empty.html", empty, report.Options{Now: start, File: "plan.json"}), views[2])
@@ -194,6 +200,27 @@ func TestThePageOfAPlan(t *testing.T) {
 	if !slices.Contains(page.Fetched(), address) {
 		t.Error("the page's own request was not seen")
 	}
+}
+
+// longNames is a plan in which everything that people name has a name of 255 letters without a place to break it at, as AWS
+// allows.
+func longNames(p *plan.Plan) *plan.Plan {
+	name := strings.Repeat("x", 255)
+	out := *p
+	out.Stacks, out.Changes, out.Manuals, out.Exempt = slices.Clone(p.Stacks), slices.Clone(p.Changes), slices.Clone(p.Manuals), slices.Clone(p.Exempt)
+	for i := range out.Stacks {
+		out.Stacks[i].Name = name
+	}
+	for i := range out.Changes {
+		out.Changes[i].Name = name
+	}
+	for i := range out.Manuals {
+		out.Manuals[i].Name = name
+	}
+	for i := range out.Exempt {
+		out.Exempt[i].Name, out.Exempt[i].Owner, out.Exempt[i].Reason = name, name, name
+	}
+	return &out
 }
 
 // whole checks that all of a plan stands on the page, as text that a person sees.

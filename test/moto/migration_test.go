@@ -66,6 +66,7 @@ func (s *site) open(t *testing.T, c clock.Clock) *app.App {
 	}
 	a, err := app.New(app.Options{Config: config, DBPath: filepath.Join(s.dir, "imdsctl.db"), Clock: c, Version: "test", Actor: "tester",
 		CloudWatchProtocol: "json",
+		Concurrency:        2, // moto computes one answer at a time; more would only wait, and on a busy machine for too long
 		AWS: func(context.Context) (aws.Config, error) {
 			return aws.Config{Region: "us-east-1", BaseEndpoint: aws.String(s.server.URL),
 				Credentials: credentials.NewStaticCredentialsProvider("testing", "testing", "")}, nil
