@@ -116,6 +116,9 @@ func (a *App) Apply(ctx context.Context, p *plan.Plan, o ApplyOptions) (*ApplyRe
 		if err := a.admissible(p, o); err != nil {
 			return nil, err
 		}
+		if err := a.unexempted(ctx, db, p); err != nil {
+			return nil, err
+		}
 		if err := a.approved(ctx, db, p, o); err != nil {
 			return nil, err
 		}

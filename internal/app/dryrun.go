@@ -55,10 +55,14 @@ func (a *App) DryRun(ctx context.Context, p *plan.Plan, o DryRunOptions) (*DryRu
 		return nil, err
 	}
 	if record == nil {
-		if d, stale := errors.AsType[fleet.Diagnostic](a.admissible(p, ApplyOptions{MaxScanAge: o.MaxScanAge,
-			AllowStale: o.AllowStale})); stale {
-			d.Severity, d.Summary = fleet.SeverityWarning, "apply would refuse it: "+d.Summary
-			out.Notes = append(out.Notes, d)
+		for _, err := range []error{a.admissible(p, ApplyOptions{MaxScanAge: o.MaxScanAge, AllowStale: o.AllowStale}),
+			a.foreseeExemption(ctx, p)} {
+			if d, refused := errors.AsType[fleet.Diagnostic](err); refused {
+				d.Severity, d.Summary = fleet.SeverityWarning, "apply would refuse it: "+d.Summary
+				out.Notes = append(out.Notes, d)
+			} else if err != nil {
+				return nil, err
+			}
 		}
 	} else {
 		out.Notes = append(out.Notes, standing(record)...)
@@ -86,6 +90,19 @@ func (a *App) DryRun(ctx context.Context, p *plan.Plan, o DryRunOptions) (*DryRu
 
 // begun reads the rollout of a plan; nil where none began. A database that is not there is not made for it.
 func (a *App) begun(ctx context.Context, digest string) (*Record, error) {
+	db, err := a.existing()
+	if err != nil || db == nil {
+		return nil, err
+	}
+	id, err := rolloutOf(ctx, db, digest)
+	if err != nil || id == "" {
+		return nil, err
+	}
+	return db.Load(ctx, id)
+}
+
+// existing is the database, or nil where there is none yet: a dry run makes none.
+func (a *App) existing() (*store.Store, error) {
 	if a.opt.DBPath == "" {
 		return nil, nil
 	}
@@ -94,15 +111,16 @@ func (a *App) begun(ctx context.Context, digest string) (*Record, error) {
 			return nil, nil
 		}
 	}
-	db, err := a.database()
-	if err != nil {
-		return nil, err
+	return a.database()
+}
+
+// foreseeExemption is unexempted where there is a database.
+func (a *App) foreseeExemption(ctx context.Context, p *plan.Plan) error {
+	db, err := a.existing()
+	if err != nil || db == nil {
+		return err
 	}
-	id, err := rolloutOf(ctx, db, digest)
-	if err != nil || id == "" {
-		return nil, err
-	}
-	return db.Load(ctx, id)
+	return a.unexempted(ctx, db, p)
 }
 
 // standing notes what keeps a rollout that began from going on.

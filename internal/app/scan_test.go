@@ -87,7 +87,7 @@ func equal[K comparable, V comparable](a, b map[K]V) bool {
 // role and its regions.
 func TestScanMakesNoSuperfluousCalls(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, smallFleet(), baseConfig)
+	w := newPacedWorld(t, 60, smallFleet(), baseConfig) // no session is to expire meanwhile
 	sum := mustScan(t, w.app)
 	got := w.counts()
 	most := map[string]int{

@@ -60,7 +60,13 @@ bake: {low: 20m, medium: 20m, high: 20m, critical: 20m}
 // newWorld loads a seed, and makes an App whose caller is the management account's administrator.
 func newWorld(t *testing.T, seed *core.Seed, config string, change ...func(*app.Options)) *world {
 	t.Helper()
-	w := &world{clock: clock.Scaled(start, 3600), db: filepath.Join(t.TempDir(), "imdsctl.db"), key: string(management), region: ireland}
+	return newPacedWorld(t, 3600, seed, config, change...)
+}
+
+// newPacedWorld is newWorld whose clock is so many times as fast as the machine's: what a busy machine does takes longer by it.
+func newPacedWorld(t *testing.T, pace float64, seed *core.Seed, config string, change ...func(*app.Options)) *world {
+	t.Helper()
+	w := &world{clock: clock.Scaled(start, pace), db: filepath.Join(t.TempDir(), "imdsctl.db"), key: string(management), region: ireland}
 	w.World = awssim.New(awssim.Options{Clock: w.clock, Seed: 7})
 	if err := w.LoadSeed(seed); err != nil {
 		t.Fatal(err)

@@ -43,6 +43,130 @@ func TestRulesAreUsed(t *testing.T) {
 	}
 }
 
+// TestMap holds docs/architecture.md to the rules: it has a row for each of theirs, which names exactly the packages that may
+// be imported. Pure ones may be meant by a word; what other modules there are is told in words and not compared.
+func TestMap(t *testing.T) {
+	page, err := os.ReadFile(filepath.Join(moduleRoot(t), "docs", "architecture.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	drawn := drawnRows(string(page))
+	for _, row := range House().Packages {
+		name, internal := strings.CutPrefix(row.Package, "internal/")
+		if name = drawnName(name); !internal || name == "archtest" || name == "guard" {
+			continue
+		}
+		cell, ok := drawn[name]
+		delete(drawn, name)
+		switch {
+		case !ok:
+			t.Errorf("docs/architecture.md has no row for %s", row.Package)
+		case name == "app":
+			if cell != "anything" {
+				t.Errorf("docs/architecture.md: app may import %q, not anything", cell)
+			}
+		default:
+			for _, finding := range row.drawnAs(name, cell) {
+				t.Errorf("docs/architecture.md: %s: %s", name, finding)
+			}
+		}
+	}
+	for name := range drawn {
+		t.Errorf("docs/architecture.md has a row for %s, and internal/archtest/rules.go has none", name)
+	}
+}
+
+// TestDependenciesAreTold holds docs/dependencies.md to go.mod: each module that is required directly stands there, by its path or,
+// as one of a family, by what comes behind the path of another.
+func TestDependenciesAreTold(t *testing.T) {
+	root := moduleRoot(t)
+	page, err := os.ReadFile(filepath.Join(root, "docs", "dependencies.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	mod, err := os.ReadFile(filepath.Join(root, "go.mod"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	words := strings.FieldsFunc(string(page), func(r rune) bool { return strings.ContainsRune(" `{},;|\n", r) })
+	told := func(module string) bool {
+		family := slices.ContainsFunc(words, func(w string) bool { return strings.HasPrefix(module, w+"/") })
+		return slices.ContainsFunc(words, func(w string) bool {
+			return below(w, module) || family && strings.HasSuffix(module, "/"+w)
+		})
+	}
+	direct := 0
+	for line := range strings.Lines(string(mod)) {
+		module, version, _ := strings.Cut(strings.TrimSpace(line), " ")
+		if !strings.HasPrefix(line, "\t") || !strings.HasPrefix(version, "v") || strings.Contains(version, "// indirect") {
+			continue
+		}
+		direct++
+		if !told(module) {
+			t.Errorf("docs/dependencies.md does not say why there is %s", module)
+		}
+	}
+	if direct < 20 {
+		t.Errorf("found only %d direct dependencies: this test looks at the wrong thing", direct)
+	}
+}
+
+// drawnRows reads the table of packages: by each package of a first cell, the cell of what it may import.
+func drawnRows(page string) map[string]string {
+	rows := map[string]string{}
+	_, table, _ := strings.Cut(page, "| package (under `internal/`) | owns | may import |\n")
+	for line := range strings.Lines(table) {
+		cells := strings.Split(strings.TrimSpace(line), " | ")
+		if len(cells) != 3 {
+			if len(rows) > 0 {
+				break
+			}
+			continue // the line below the head
+		}
+		for _, name := range quoted(cells[0]) {
+			rows[name] = strings.TrimSuffix(cells[2], " |")
+		}
+	}
+	return rows
+}
+
+// drawnName is how the page writes a pattern of the rules.
+func drawnName(pattern string) string {
+	return strings.Replace(strings.TrimSuffix(pattern, "/..."), "*", "<kind>", 1)
+}
+
+// drawnAs compares a row of the rules with its cell on the page.
+func (r Row) drawnAs(name, cell string) []string {
+	var out, all []string
+	inWords := strings.Contains(cell, "pure") || strings.Contains(cell, "←")
+	named := quoted(cell)
+	for _, pattern := range r.Own {
+		own := drawnName(strings.TrimPrefix(pattern, "internal/"))
+		all = append(all, own)
+		below := own == name || slices.Contains(all[:len(all)-1], own)
+		if !below && !slices.Contains(named, own) && (!inWords || !slices.Contains(pure, pattern)) {
+			out = append(out, "the rules allow "+own+", which the page leaves out")
+		}
+	}
+	for _, n := range named {
+		if !slices.Contains(all, n) {
+			out = append(out, "the page allows "+n+", which the rules do not")
+		}
+	}
+	return out
+}
+
+// quoted are the parts of a cell between backticks.
+func quoted(cell string) []string {
+	var out []string
+	for i, part := range strings.Split(cell, "`") {
+		if i%2 == 1 {
+			out = append(out, part)
+		}
+	}
+	return out
+}
+
 // TestReach asks the go command what the pure packages and the engine depend on in the end, through other modules too.
 func TestReach(t *testing.T) {
 	root := moduleRoot(t)

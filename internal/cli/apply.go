@@ -14,6 +14,7 @@ import (
 
 	"github.com/imdsctl/imdsctl/internal/app"
 	"github.com/imdsctl/imdsctl/internal/fleet"
+	"github.com/imdsctl/imdsctl/internal/kind"
 	"github.com/imdsctl/imdsctl/internal/plan"
 	"github.com/imdsctl/imdsctl/internal/rollout"
 )
@@ -98,7 +99,7 @@ func (s *session) apply(ctx context.Context, a *app.App, p *plan.Plan, path stri
 		return err
 	}
 	var result *app.ApplyResult
-	err := s.run(ctx, a, c, o.viewOptions, "imdsctl apply "+path, func(ctx context.Context) (_ *app.ApplyResult, err error) {
+	err := s.run(ctx, a, c, o.viewOptions, "imdsctl apply "+kind.Quote(path), func(ctx context.Context) (_ *app.ApplyResult, err error) {
 		result, err = a.Apply(ctx, p, app.ApplyOptions{
 			Yes: o.yes, Reason: o.reason, MaxScanAge: o.maxAge, AllowStale: o.allowStale, RollbackFile: o.rollbackFile,
 			Progress: c.observe, Watch: o.watch,

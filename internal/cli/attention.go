@@ -121,22 +121,12 @@ func (o *attentionOptions) filter() (app.AttentionFilter, error) {
 
 // attentionThresholds reads --fail-on.
 func attentionThresholds(given []string) (map[string]int, error) {
-	out := map[string]int{}
-	for _, g := range given {
-		name, number, has := strings.Cut(g, "=")
-		n := 0
-		if has {
-			var err error
-			if n, err = strconv.Atoi(number); err != nil || n < 0 {
-				return nil, misuse("--fail-on", "Give a number that is not negative, such as old-sdk=5.", "%q is no number", number)
-			}
-		}
+	return thresholds(given, "old-sdk=5", func(name string) error {
 		if _, ok := worklist.ParseCause(name); !ok && name != "any" {
-			return nil, misuse("--fail-on", "Give any, or a cause; `imdsctl attention --help` lists them.", "%q is no cause", name)
+			return misuse("--fail-on", "Give any, or a cause; `imdsctl attention --help` lists them.", "%q is no cause", name)
 		}
-		out[name] = n
-	}
-	return out, nil
+		return nil
+	})
 }
 
 func (s *session) attention(ctx context.Context, a *app.App, o attentionOptions, f app.AttentionFilter, limits map[string]int) error {

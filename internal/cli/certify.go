@@ -195,7 +195,7 @@ func (s *session) certifyOptions(ctx context.Context, o certifyOptions, argv []s
 		Command: argv, Name: o.name, State: state, V1Allowed: o.v1 == "allowed", HopLimits: limits, Routed: routed, Outside: o.outside,
 		Endpoint: o.loopback, Image: s.certifyImage(o.image, given), Compare: o.compare, Success: certify.Success(o.success), TrustSuccess: o.trust,
 		Environment: os.Environ(), KeepEnvironment: o.env == "keep", Timeout: o.timeout,
-		Stdin: s.env.In, Stdout: s.env.Out, Stderr: s.env.Err, Products: table, Clock: s.clock(),
+		Stdin: s.env.In, Stdout: s.results.w, Stderr: s.env.Err, Products: table, Clock: s.clock(),
 		Begin: func(why string) {
 			if !s.quiet {
 				fmt.Fprintln(s.env.Err, s.err.paint(dim, s.err.wrap("imdsctl runs the command again: "+why+".", "")))

@@ -57,7 +57,7 @@ func Run(ctx context.Context, env Env, args []string) int {
 	root := newRoot(s)
 	root.SetArgs(args)
 	root.SetIn(env.In)
-	root.SetOut(env.Out)
+	root.SetOut(s.env.Out)
 	root.SetErr(env.Err)
 	stop := context.AfterFunc(ctx, s.stopping)
 	defer stop()

@@ -34,6 +34,12 @@ func misuse(where, remedy, format string, args ...any) error {
 
 // finish prints an error and turns it into the exit code.
 func (s *session) finish(ctx context.Context, err error) int {
+	if _, ok := errors.AsType[attention](err); err == nil || ok {
+		if lost := s.results.lost(); lost != nil {
+			err = fleet.Diagnostic{Severity: fleet.SeverityError, Where: "standard output", Summary: lost.Error(),
+				Remedy: "What was printed is cut short; what the command does besides was done. Make room, or print to another place."}
+		}
+	}
 	if err == nil {
 		if s.warnings > 0 {
 			return ExitAttention

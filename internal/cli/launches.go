@@ -7,7 +7,6 @@ import (
 	"io"
 	"iter"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -82,22 +81,12 @@ func launchWords() map[string]assess.V1 {
 
 // launchThresholds reads --fail-on.
 func launchThresholds(given []string) (map[string]int, error) {
-	out := map[string]int{}
-	for _, g := range given {
-		name, number, has := strings.Cut(g, "=")
-		n := 0
-		if has {
-			var err error
-			if n, err = strconv.Atoi(number); err != nil || n < 0 {
-				return nil, misuse("--fail-on", "Give a number that is not negative, such as unknown=10.", "%q is no number", number)
-			}
-		}
+	return thresholds(given, "unknown=10", func(name string) error {
 		if _, ok := launchWords()[name]; !ok {
-			return nil, misuse("--fail-on", "Give v1, unknown, refused or gap.", "%q is no answer", name)
+			return misuse("--fail-on", "Give v1, unknown, refused or gap.", "%q is no answer", name)
 		}
-		out[name] = n
-	}
-	return out, nil
+		return nil
+	})
 }
 
 // launchTally adds up what was listed.

@@ -16,6 +16,7 @@ import (
 	"github.com/imdsctl/imdsctl/internal/app"
 	"github.com/imdsctl/imdsctl/internal/assess"
 	"github.com/imdsctl/imdsctl/internal/fleet"
+	"github.com/imdsctl/imdsctl/internal/kind"
 	"github.com/imdsctl/imdsctl/internal/plan"
 	"github.com/imdsctl/imdsctl/internal/report"
 )
@@ -100,8 +101,8 @@ func (s *session) plan(ctx context.Context, a *app.App, o planOptions) error {
 func (s *session) planNext(p *plan.Plan, path string) {
 	fmt.Fprintf(s.env.Out, "\nWritten to %s, digest %s\n", path, s.out.paint(bold, p.Digest[:min(12, len(p.Digest))]))
 	if len(p.Changes) > 0 {
-		s.hint("Next: `imdsctl show %s`, then `imdsctl rollout approve %s` and `imdsctl apply %s`.", path, p.Digest[:12],
-			path)
+		s.hint("Next: `imdsctl show %s`, then `imdsctl rollout approve %s` and `imdsctl apply %s`.", kind.Quote(path), p.Digest[:12],
+			kind.Quote(path))
 	}
 }
 

@@ -15,7 +15,7 @@ func (s *session) stopCommand() *cobra.Command {
 		Use: "stop", Short: "Stop everything: no write of any rollout starts, forward or back", Args: cobra.NoArgs,
 		Long: `The switch for emergencies. From the moment it returns no write starts in any rollout of this database, on any
 machine, rollbacks and rollouts that begin later included. Calls that were under way go to their end. It holds
-until ` + "`imdsctl rollout allow`.",
+until ` + "`imdsctl rollout allow`" + `. Both ask for a reason, which stands in the journal.`,
 		Example: `  imdsctl rollout stop --reason "the payment API is down, incident 99"`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if reason == "" {
@@ -25,7 +25,7 @@ until ` + "`imdsctl rollout allow`.",
 				if err := a.StopAll(ctx, reason); err != nil {
 					return err
 				}
-				fmt.Fprintln(s.env.Out, "Everything is stopped: no write starts, forward or back, until `imdsctl rollout allow`.")
+				fmt.Fprintln(s.env.Out, "Everything is stopped: no write starts, forward or back, until `imdsctl rollout allow --reason WHY`.")
 				return s.underWay(ctx, a)
 			})
 		},

@@ -3,9 +3,11 @@ package cli
 import (
 	"context"
 	"fmt"
+	"io"
 	"log/slog"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -21,6 +23,7 @@ import (
 type session struct {
 	env      Env
 	out, err *screen
+	results  *results // what env.Out is
 	warnings int
 
 	config, db, format, logLevel, cloudwatch string
@@ -31,7 +34,38 @@ type session struct {
 }
 
 func newSession(env Env) *session {
-	return &session{env: env, out: newScreen(env, env.Out), err: newScreen(env, env.Err)}
+	s := &session{out: newScreen(env, env.Out), err: newScreen(env, env.Err), results: &results{w: env.Out}}
+	env.Out = s.results
+	s.env = env
+	return s
+}
+
+// results is standard output. It remembers the first write that failed: what is printed for people goes out in many pieces, whose
+// errors nobody looks at, and a list that a full disk cut off must not pass for the whole.
+type results struct {
+	w      io.Writer
+	mu     sync.Mutex
+	failed error
+}
+
+// Write writes to standard output.
+func (r *results) Write(b []byte) (int, error) {
+	n, err := r.w.Write(b)
+	if err != nil {
+		r.mu.Lock()
+		if r.failed == nil {
+			r.failed = err
+		}
+		r.mu.Unlock()
+	}
+	return n, err
+}
+
+// lost is the first write that failed.
+func (r *results) lost() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.failed
 }
 
 // stopNotice is said when a command is interrupted.

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -29,10 +28,10 @@ func (s *session) scanCommand() *cobra.Command {
 	var o scanOptions
 	cmd := &cobra.Command{
 		Use: "scan", Short: "Read the fleet and its IMDSv1 calls into the database", GroupID: groupSee, Args: cobra.NoArgs,
-		Long: `Reads instances, launch templates, Auto Scaling groups and account defaults of all accounts and regions,
-and from CloudWatch who called IMDSv1, into the database. Nothing is changed in AWS. What cannot be read is a
-gap: it is listed, and the exit code is 3. Ctrl-C leaves a usable database, and scanning again goes on from
-there.
+		Long: `Reads all that sets metadata options (instances, launch templates, Auto Scaling groups, account defaults and
+every other kind) in all accounts and regions, and from CloudWatch who called IMDSv1, into the database. Nothing
+is changed in AWS. What cannot be read is a gap: it is listed, and the exit code is 3. Ctrl-C leaves a usable
+database, and scanning again goes on from there.
 
 CloudWatch charges about $0.01 for a thousand metrics, of which an instance has three: two of the window and one
 of daily counts before it, ` + "`evidence.history`" + `. --max-dollars sets a limit, --no-evidence leaves it out.`,
@@ -55,7 +54,7 @@ of daily counts before it, ` + "`evidence.history`" + `. --max-dollars sets a li
 }
 
 func (s *session) scan(ctx context.Context, a *app.App, o scanOptions) error {
-	limits, err := thresholds(o.failOn)
+	limits, err := verdictThresholds(o.failOn)
 	if err != nil {
 		return err
 	}
@@ -88,25 +87,14 @@ func (s *session) scan(ctx context.Context, a *app.App, o scanOptions) error {
 	return exceeded(sum, limits)
 }
 
-// thresholds reads --fail-on.
-func thresholds(given []string) (map[string]int, error) {
-	out := map[string]int{}
-	for _, g := range given {
-		name, number, has := strings.Cut(g, "=")
-		n := 0
-		if has {
-			var err error
-			if n, err = strconv.Atoi(number); err != nil || n < 0 {
-				return nil, misuse("--fail-on", "Give a number that is not negative, such as unknown=10.", "%q is no number",
-					number)
-			}
-		}
+// verdictThresholds reads --fail-on.
+func verdictThresholds(given []string) (map[string]int, error) {
+	return thresholds(given, "unknown=10", func(name string) error {
 		if name != "gap" && !slices.Contains(assess.Statuses(), assess.Status(name)) {
-			return nil, misuse("--fail-on", "Give ready, blocked, unknown, done, exempt or gap.", "%q is no verdict", name)
+			return misuse("--fail-on", "Give ready, blocked, unknown, done, exempt or gap.", "%q is no verdict", name)
 		}
-		out[name] = n
-	}
-	return out, nil
+		return nil
+	})
 }
 
 // exceeded tells whether a scan needs attention: a gap always does, unless --fail-on gap=N allows some.

@@ -177,8 +177,7 @@ func serve(ts *testscript.TestScript, _ bool, args []string) {
 // time, or so many minutes after the full hour.
 func simulate(ts *testscript.TestScript, _ bool, args []string) {
 	pace, closed, seed := 1.0, "", ts.Value("seed").([]byte)
-	began := time.Now()
-	start := began.UTC() // AWS clients compare the server's clock with the machine's
+	start := time.Now().UTC() // AWS clients compare the server's clock with the machine's
 	for len(args) > 1 {
 		switch args[0] {
 		case "pace":
@@ -200,6 +199,7 @@ func simulate(ts *testscript.TestScript, _ bool, args []string) {
 	}
 	stage, err := demo.FromSeed(seed, start, pace)
 	ts.Check(err)
+	start, began := stage.Clock.Now(), time.Now() // on a busy machine its clock has begun a while ago
 	for _, account := range stage.Summary.Accounts {
 		if string(account) != closed {
 			ts.Check(putRoles(stage, account))
@@ -258,7 +258,7 @@ func change(ts *testscript.TestScript, _ bool, args []string) {
 func waitfor(ts *testscript.TestScript, _ bool, args []string) {
 	pattern, err := regexp.Compile(args[0])
 	ts.Check(err)
-	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(5 * time.Minute); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
 		if err := ts.Exec(args[1], args[2:]...); err == nil && pattern.MatchString(ts.ReadFile("stdout")) {
 			return
 		}

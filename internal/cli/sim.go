@@ -34,10 +34,11 @@ func (s *session) serveCommand() *cobra.Command {
 	var o serveOptions
 	cmd := &cobra.Command{
 		Use: "serve", Short: "Serve a simulated AWS organization over HTTP", Args: cobra.NoArgs,
-		Long: `Serves a simulated AWS (EC2, Auto Scaling, CloudWatch, STS, IAM, Organizations) until it is interrupted.
-The first line on standard output is JSON with the address; what to set for the AWS CLI, SDKs and imdsctl goes
-to standard error. Signatures are not checked: an account's number is an access key of its administrator. It
-listens on this machine only, unless told otherwise, and has no protection at all.`,
+		Long: `Serves a simulated AWS (EC2, Auto Scaling, CloudWatch, STS, IAM, Organizations and the other services that
+imdsctl reads or changes, each as far as imdsctl calls it) until it is interrupted. The first line on standard
+output is JSON with the address; what to set for the AWS CLI, SDKs and imdsctl goes to standard error. Signatures
+are not checked: an account's number is an access key of its administrator. It listens on this machine only,
+unless told otherwise, and has no protection at all.`,
 		Example: `  imdsctl sim serve --listen 127.0.0.1:4566 &
   AWS_ENDPOINT_URL=http://127.0.0.1:4566 AWS_ACCESS_KEY_ID=204310000117 AWS_SECRET_ACCESS_KEY=sim \
     AWS_REGION=eu-west-1 aws ec2 describe-instances`,

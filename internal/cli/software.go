@@ -73,23 +73,14 @@ func softwareWords() map[string][]product.Judgement {
 	}
 }
 
+// softwareThresholds reads --fail-on.
 func softwareThresholds(given []string) (map[string]int, error) {
-	out := map[string]int{}
-	for _, g := range given {
-		name, number, has := strings.Cut(g, "=")
-		n := 0
-		if has {
-			var err error
-			if n, err = strconv.Atoi(number); err != nil || n < 0 {
-				return nil, misuse("--fail-on", "Give a number that is not negative, such as old=10.", "%q is no number", number)
-			}
-		}
+	return thresholds(given, "old=10", func(name string) error {
 		if _, ok := softwareWords()[name]; !ok {
-			return nil, misuse("--fail-on", "Give old, able, unclear, raw or gap.", "%q is nothing that is counted", name)
+			return misuse("--fail-on", "Give old, able, unclear, raw or gap.", "%q is nothing that is counted", name)
 		}
-		out[name] = n
-	}
-	return out, nil
+		return nil
+	})
 }
 
 func (s *session) softwareScan(ctx context.Context, paths []string, o softwareOptions) error {

@@ -95,6 +95,28 @@ func still(leap time.Duration) time.Duration {
 	}
 }
 
+// glimpse is the most that counts as watched between two looks: a process that was stopped, or that the machine had no time for, did
+// not get to show a sign of work either.
+const glimpse = 20 * time.Millisecond
+
+// idleness is how long nobody has shown a sign of work, as far as that was watched.
+type idleness struct {
+	acts   int64
+	looked time.Time
+	long   time.Duration
+}
+
+// look looks again, and tells whether there was a sign of work since it did last.
+func (i *idleness) look(acts int64, now time.Time) bool {
+	worked := acts != i.acts
+	i.long += min(now.Sub(i.looked), glimpse)
+	if worked {
+		i.long = 0
+	}
+	i.acts, i.looked = acts, now
+	return worked
+}
+
 // patience is how long all must have been waiting before a leap. Somebody who is held up by the garbage collector looks as if
 // they waited. To leap a second too early costs no more than that second, to leap a day too early a day.
 func patience(leap time.Duration) time.Duration {
@@ -114,8 +136,8 @@ func (c *Leaping) run(ctx context.Context) {
 	timer := time.NewTimer(time.Millisecond)
 	defer timer.Stop()
 	watch := newScheduler()
-	acts, since := c.acts.Load(), time.Now() // since when nobody has shown a sign of work
-	var quiet time.Time                      // since when all wait; zero while somebody works
+	idle := idleness{acts: c.acts.Load(), looked: time.Now()}
+	var quiet time.Time // since when all wait; zero while somebody works
 	for ctx.Err() == nil {
 		if c.sleepers() == 0 {
 			select {
@@ -124,8 +146,8 @@ func (c *Leaping) run(ctx context.Context) {
 				return
 			}
 		}
-		if now := c.acts.Load(); now != acts {
-			acts, since, quiet = now, time.Now(), time.Time{}
+		if idle.look(c.acts.Load(), time.Now()) {
+			quiet = time.Time{}
 		}
 		switch {
 		case !watch.quiet():
@@ -133,15 +155,15 @@ func (c *Leaping) run(ctx context.Context) {
 		case quiet.IsZero():
 			quiet = time.Now()
 		}
-		ahead, idle := c.ahead(), time.Since(since)
+		ahead := c.ahead()
 		switch {
-		case !quiet.IsZero() && time.Since(quiet) >= patience(ahead), idle > still(ahead):
+		case !quiet.IsZero() && time.Since(quiet) >= patience(ahead), idle.long > still(ahead):
 			c.leap()
-			since, quiet = time.Now(), time.Time{}
+			idle.long, quiet = 0, time.Time{}
 			runtime.Gosched()
 		case !quiet.IsZero():
 			runtime.Gosched() // soon
-		case idle < attentive:
+		case idle.long < attentive:
 			doze(glance)
 		default:
 			timer.Reset(time.Millisecond)

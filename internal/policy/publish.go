@@ -45,10 +45,10 @@ example, and [imdsctl.schema.json](imdsctl.schema.json) lets an editor check the
 version: 1
 ` + "```" + `
 
-An unknown key, a key given twice, a wrong type or a bad value stops every command before it does anything, with the
-position, the reason and what to do; all problems are reported at once. An exception that has expired is a warning. YAML
-anchors, aliases and merge keys are not accepted, so that a reviewer reads at each line what holds there. No secret belongs
-in the file: its digest and parts of it go into plans and the journal.
+An unknown key, a key given twice, a wrong type or a bad value stops every command that reads the file before it does
+anything, with the position, the reason and what to do; all problems are reported at once. An exception that has expired
+is a warning. YAML anchors, aliases and merge keys are not accepted, so that a reviewer reads at each line what holds
+there. No secret belongs in the file: its digest and parts of it go into plans and the journal.
 
 - A **duration** is written with the units d, h, m and s: ` + "`14d`, `36h`, `1h30m`" + `.
 - A **pattern** is compared with the whole text, upper and lower case told apart: ` + "`*`" + ` stands for any

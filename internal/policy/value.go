@@ -515,8 +515,11 @@ var decimal = regexp.MustCompile(`^-?(0|[1-9][0-9]*)$`)
 // integer is a whole number from low to high, written in decimal.
 func integer(low, high int) element[int] {
 	what := fmt.Sprintf("a whole number from %d to %d", low, high)
-	if high == math.MaxInt32 {
+	switch high {
+	case math.MaxInt32:
 		what = fmt.Sprintf("a whole number, %d or more", low)
+	case low:
+		what = fmt.Sprintf("the number %d", low)
 	}
 	return element[int]{
 		one: what, many: what, tags: []string{tagInt},

@@ -8,11 +8,17 @@ import (
 )
 
 // CloudFormation writes a template that is the same for every account and partition, to be deployed as a StackSet from
-// one region. What differs comes in as parameters; what the options know is their default.
+// one region; or one for the management account alone. What differs comes in as parameters; what the options know is
+// their default.
 func CloudFormation(roles []Role, o Options) string {
 	w := &text{}
-	w.line(0, "# Made by `imdsctl roles`. Deploy it as a StackSet to every account imdsctl looks after, in one region:")
-	w.line(0, "# IAM roles are global. The write role can be left out, or added later by an update of the stack set.")
+	if forManagement(roles, o) {
+		w.line(0, "# Made by `imdsctl roles` for the account that manages the organization, which StackSets leave out, and for no other:")
+		w.line(0, "# deploy it there as a stack, in one region, because IAM roles are global.")
+	} else {
+		w.line(0, "# Made by `imdsctl roles`. Deploy it as a StackSet to every account imdsctl looks after, in one region:")
+		w.line(0, "# IAM roles are global. The write role can be left out, or added later by an update of the stack set.")
+	}
 	w.line(0, `AWSTemplateFormatVersion: "2010-09-09"`)
 	w.line(0, "Description: Roles with which imdsctl reads and changes instance metadata settings")
 	w.line(0, "Parameters:")
@@ -133,6 +139,9 @@ func logicalID(r Role) string { return camel(string(r.Access)) + "Role" }
 func has(roles []Role, a Access) bool {
 	return slices.ContainsFunc(roles, func(r Role) bool { return r.Access == a })
 }
+
+// forManagement tells whether roles belong into the account that manages the organization, and nowhere else.
+func forManagement(roles []Role, o Options) bool { return o.Management || has(roles, Organization) }
 
 func seconds(o Options) int {
 	if o.MaxSession == 0 {

@@ -247,6 +247,23 @@ func TestOnlyTheManagementAccountReachesTheOrganization(t *testing.T) {
 	}
 }
 
+// Each document says where it goes: what is the management account's never asks to be deployed everywhere.
+func TestDocumentsSayWhereTheyGo(t *testing.T) {
+	o := options()
+	for _, o.Management = range []bool{false, true} {
+		for _, access := range [][]roles.Access{{roles.Read, roles.Write}, {roles.Organization}} {
+			list := build(t, o, access...)
+			alone := o.Management || access[0] == roles.Organization
+			for _, text := range []string{roles.CloudFormation(list, o), roles.Terraform(list, o)} {
+				head, _, _ := strings.Cut(text, "\n")
+				if strings.Contains(head, "manages the organization") != alone || strings.Contains(head, "every account") == alone {
+					t.Errorf("the roles %v, of the management account %t, begin with %q", access, o.Management, head)
+				}
+			}
+		}
+	}
+}
+
 // What the kinds declare fits into one managed policy, so that the printed documents can be pasted anywhere; what the
 // configuration adds may make it larger, up to what IAM takes in a role.
 func TestPoliciesFitIntoIAM(t *testing.T) {

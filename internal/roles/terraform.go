@@ -9,7 +9,11 @@ import (
 // variables; what the options know is their default.
 func Terraform(roles []Role, o Options) string {
 	w := &text{}
-	w.line(0, "# Made by `imdsctl roles`. Apply it in every account that imdsctl looks after.")
+	if forManagement(roles, o) {
+		w.line(0, "# Made by `imdsctl roles` for the account that manages the organization. Apply it there, and in no other account.")
+	} else {
+		w.line(0, "# Made by `imdsctl roles`. Apply it in every account that imdsctl looks after.")
+	}
 	w.line(0, "")
 	w.line(0, `variable "trusted_principal" {`)
 	w.line(1, "type        = string")

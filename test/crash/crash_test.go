@@ -1,3 +1,5 @@
+//go:build unix
+
 // Package crash kills imdsctl for real. A child process applies a plan against a simulated AWS and is killed (SIGKILL) at a
 // boundary of its journal, or at any moment; another goes on; what AWS was told in all must equal what an undisturbed run told
 // it. The judge is the simulator's own log of calls.

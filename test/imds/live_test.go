@@ -200,7 +200,8 @@ func TestScannedInstance(t *testing.T) {
 		t.Helper()
 		cmd := exec.CommandContext(t.Context(), path, append([]string{"--config", config, "--db", db}, args...)...)
 		cmd.Env = append(os.Environ(), "AWS_ENDPOINT_URL="+said.Listening, "AWS_ACCESS_KEY_ID="+said.Key, "AWS_SECRET_ACCESS_KEY=sim",
-			"AWS_REGION=eu-west-1", "AWS_EC2_METADATA_DISABLED=true", "AWS_CONFIG_FILE="+filepath.Join(dir, "none"))
+			"AWS_REGION=eu-west-1", "AWS_EC2_METADATA_DISABLED=true", "AWS_CONFIG_FILE="+filepath.Join(dir, "none"),
+			"AWS_PROFILE=", "AWS_DEFAULT_PROFILE=", "AWS_SESSION_TOKEN=") // whatever the caller has
 		got, err := cmd.Output()
 		if err != nil {
 			t.Fatalf("%v: %v", args, err)

@@ -1,4 +1,4 @@
-# Made by `imdsctl roles`. Apply it in every account that imdsctl looks after.
+# Made by `imdsctl roles` for the account that manages the organization. Apply it there, and in no other account.
 
 variable "trusted_principal" {
   type        = string

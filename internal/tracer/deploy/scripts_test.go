@@ -95,9 +95,9 @@ func (h *host) names(dir string) (names []string) {
 // run runs a script on the host, where the folder of traces is the host's, and gives its exit code and what was called.
 func (h *host) run(shell, script string, env ...string) (code int, notes string) {
 	h.t.Helper()
-	script = strings.ReplaceAll(script, "/var/lib/imdsctl-trace", h.path("state"))
+	script = strings.ReplaceAll(script, "/var/lib/imdsctl-trace", "./state") // and not its whole path, which may have blanks
 	cmd := exec.CommandContext(h.t.Context(), shell)
-	cmd.Stdin, cmd.Env = strings.NewReader(script), append(slices.Clip(h.env), env...)
+	cmd.Dir, cmd.Stdin, cmd.Env = h.root, strings.NewReader(script), append(slices.Clip(h.env), env...)
 	var said bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &said, &said
 	err := cmd.Run()
@@ -189,7 +189,7 @@ func TestTheCommandOfSystemsManager(t *testing.T) {
 					program = ""
 				}
 				h := newHost(t, program)
-				parameters := map[string]string{"Program": h.path("opt/imdsctl")}
+				parameters := map[string]string{"Program": "./opt/imdsctl"}
 				for k, v := range test.parameters {
 					parameters[k] = v
 				}
