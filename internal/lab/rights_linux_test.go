@@ -74,14 +74,21 @@ func FuzzResolvers(f *testing.F) {
 	})
 }
 
-// TestFirewall: a chain that drops what is forwarded is seen, and goes with the file that made it.
-func TestFirewall(t *testing.T) {
-	if os.Geteuid() != 0 {
-		if os.Getenv("IMDSCTL_CI_ROOT") == "1" {
-			t.Fatal("it takes root")
-		}
+// needRoot leaves a test out where it is not root, and fails it where everything must run.
+func needRoot(t *testing.T) {
+	t.Helper()
+	switch {
+	case os.Geteuid() == 0:
+	case os.Getenv("IMDSCTL_CI_ROOT") == "1":
+		t.Fatal("IMDSCTL_CI_ROOT=1, but this is not root")
+	default:
 		t.Skip("it takes root: run `go test ./internal/lab/` as root")
 	}
+}
+
+// TestFirewall: a chain that drops what is forwarded is seen, and goes with the file that made it.
+func TestFirewall(t *testing.T) {
+	needRoot(t)
 	failed := make(chan error)
 	go func() {
 		runtime.LockOSThread() // and never unlocked: the thread's network is the test's own

@@ -2,7 +2,6 @@ package lab
 
 import (
 	"errors"
-	"os"
 	"testing"
 
 	"github.com/vishvananda/netlink"
@@ -11,12 +10,7 @@ import (
 // TestTheUplinkCarries: both ends of the link between the host and the command carry packets when it has been made. The kernel may turn
 // them on only a second after they were told to, and the command's first packet, or the answer to it, would be lost until then.
 func TestTheUplinkCarries(t *testing.T) {
-	if os.Geteuid() != 0 {
-		if os.Getenv("IMDSCTL_CI_ROOT") == "1" {
-			t.Fatal("namespaces take root")
-		}
-		t.Skip("namespaces take root: run `go test ./internal/lab/` as root")
-	}
+	needRoot(t)
 	for range 5 { // the first link has the same index at both ends, which is when the kernel hurries least
 		host, err := newSpace()
 		edge, failed := newSpace()
